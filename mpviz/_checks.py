@@ -1,0 +1,46 @@
+"""Checks of arguments that several modules share, each with an error that says what would fit."""
+
+import operator
+from collections.abc import Iterable
+
+
+def whole_number(name: str, value: object, *, least: int = 1) -> int:
+    """Return ``value`` as an int, or raise ``ValueError`` naming what was given.
+
+    >>> whole_number("tp", 2)
+    2
+    >>> whole_number("tp", 1.5)
+    Traceback (most recent call last):
+        ...
+    ValueError: tp must be a whole number ≥ 1, got 1.5
+    """
+    problem = f"{name} must be a whole number ≥ {least}, got {value!r}"
+    if isinstance(value, bool):
+        raise ValueError(problem)
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(problem) from None
+    if number < least:
+        raise ValueError(problem)
+    return number
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors of ``number``, ascending.
+
+    >>> divisors(16)
+    [1, 2, 4, 8, 16]
+    """
+    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
+
+
+def listed(values: Iterable[object], last: str = ", ") -> str:
+    """Join values for an error message.
+
+    >>> listed([1, 2, 4], " or ")
+    '1, 2 or 4'
+    """
+    words = [str(value) for value in values]
+    return ", ".join(words[:-1]) + last + words[-1] if len(words) > 1 else "".join(words)

@@ -1,0 +1,13 @@
+"""The pictures. Each takes the pure value first and returns a `Picture`.
+
+- `grid`: the slide: model copies as blocks, tp down, pp across;
+- `cluster`: the machines: nodes as rows of GPUs;
+- `groups`: the process groups of one kind, on either;
+- `compare`: two layouts side by side.
+"""
+
+from .grid import cluster, grid
+from .groups import compare, groups
+from .picture import Picture
+
+__all__ = ["Picture", "cluster", "compare", "grid", "groups"]

@@ -1,0 +1,102 @@
+"""Every picture can be read: measured on the scene, over many layouts."""
+
+from collections.abc import Callable
+from itertools import combinations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import layouts
+
+from mpviz import ParallelLayout, draw, presets
+from mpviz.draw import Picture
+from mpviz.draw.glyphs import box_of
+from mpviz.draw.scene import Box, Label, Raster, Scene
+from mpviz.draw.theme import MAX_WIDTH, PAPER, SMALL, contrast
+
+DRAWINGS: dict[str, Callable[[ParallelLayout], Picture]] = {
+    "grid": draw.grid,
+    "grid, rank 0 in focus": lambda layout: draw.grid(layout, focus=0),
+    "cluster": draw.cluster,
+    "cluster, last rank in focus": lambda layout: draw.cluster(layout, focus=layout.world_size - 1),
+    "dp groups": lambda layout: draw.groups(layout, "dp"),
+    "one dp group": lambda layout: draw.groups(layout, "dp", focus=0),
+    "pp groups on the cluster": lambda layout: draw.groups(layout, "pp", on="cluster"),
+    "copies on the cluster": lambda layout: draw.groups(layout, "model", on="cluster"),
+    "embedding groups": lambda layout: draw.groups(layout, "embedding"),
+    "compared": lambda layout: draw.compare(layout, layout),
+}
+
+CORNER_CASES = [
+    presets.SLIDE.layout,
+    ParallelLayout(nodes=1, gpus_per_node=1),
+    ParallelLayout(nodes=1, tp=8),
+    ParallelLayout(nodes=1, pp=8),
+    ParallelLayout(nodes=16, tp=8, pp=16),  # 128 distinct pieces
+    ParallelLayout(nodes=16, tp=1, pp=128),
+    ParallelLayout(nodes=16, tp=128, pp=1),
+    ParallelLayout(nodes=32, tp=8, pp=2),  # 256: the most that are drawn as cells
+    ParallelLayout(nodes=33, tp=8),  # and one node more
+    ParallelLayout(nodes=2, gpus_per_node=72, tp=8, pp=2),
+    ParallelLayout(nodes=3, gpus_per_node=11),
+    ParallelLayout(nodes=2, tp=2, pp=2, cp=2, ep=4),
+    *(preset.layout for preset in presets.ALL[1:]),
+    ParallelLayout(nodes=16_384, tp=8, pp=16),
+]
+
+every_drawing = pytest.mark.parametrize("name", DRAWINGS)
+
+
+def check(scene: Scene) -> None:
+    labels = [label for label in scene.of(Label) if label.text]
+    assert min(label.size for label in labels) >= SMALL
+    _check_inside(scene, labels)
+    _check_apart(labels)
+    _check_contrast(scene, labels)
+
+
+def _check_inside(scene: Scene, labels: list[Label]) -> None:
+    for label in labels:
+        left, top, right, bottom = box_of(label)
+        assert left >= 0 and top >= 0, label
+        assert right <= scene.width and bottom <= scene.height, label
+    for item in [*scene.of(Box), *scene.of(Raster)]:
+        assert item.x >= 0 and item.x + item.width <= scene.width
+        assert item.y >= 0 and item.y + item.height <= scene.height
+
+
+def _check_apart(labels: list[Label]) -> None:
+    by_line = sorted(((*box_of(label), label) for label in labels), key=lambda item: item[1])
+    for one, other in combinations(by_line, 2):
+        if other[1] >= one[3] and other[1] - one[1] > 40:
+            continue
+        apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+        assert apart, f"{one[4].text!r} and {other[4].text!r} overlap"
+
+
+def _check_contrast(scene: Scene, labels: list[Label]) -> None:
+    boxes = scene.of(Box)
+    for label in labels:
+        # Frames come before the cells they hold, so the last box under a label is its ground.
+        left, top, right, bottom = box_of(label)
+        under = [b for b in boxes if b.x <= label.x <= b.x + b.width and b.y <= label.y]
+        under = [b for b in under if label.y <= b.y + b.height]
+        ground = under[-1].face if under else PAPER
+        assert contrast(label.color, ground) >= 4.5, label
+        if under:
+            assert under[-1].x <= left and right <= under[-1].x + under[-1].width, label
+            assert under[-1].y <= top and bottom <= under[-1].y + under[-1].height, label
+
+
+@every_drawing
+@pytest.mark.parametrize("layout", CORNER_CASES, ids=str)
+def test_nothing_is_small_clipped_overlapping_or_faint(name, layout):
+    scene = DRAWINGS[name](layout).scene
+    check(scene)
+    assert scene.width <= MAX_WIDTH + 100
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(layouts, st.sampled_from(sorted(DRAWINGS)))
+def test_the_same_for_any_layout(layout, name):
+    check(DRAWINGS[name](layout).scene)

@@ -1,0 +1,107 @@
+"""Solutions pass their checks; known mistakes get the hint made for them."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import mpviz
+from mpviz import exercises
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.py"))
+CHECKS = sorted(name for name, check in vars(exercises).items() if hasattr(check, "__wrapped__"))
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_solution_passes_its_own_check(path):
+    said = []
+    namespace = {name: getattr(mpviz, name) for name in mpviz.__all__}
+    check = path.stem[3:]
+
+    class Listening:
+        def __getattr__(self, name):
+            assert name == check
+            return lambda answer: said.append(getattr(exercises, name)(answer))
+
+    exec(path.read_text(encoding="utf-8"), namespace | {"exercises": Listening()})
+    assert [verdict.correct for verdict in said] == [True], said
+
+
+def test_every_exercise_has_a_solution_and_is_asked_in_its_lesson():
+    assert sorted(path.stem[3:] for path in SOLUTIONS) == CHECKS
+    for path in SOLUTIONS:
+        (lesson,) = NOTEBOOKS.glob(f"{path.stem[:2]}_*.ipynb")
+        source = "\n".join(cell.source for cell in nbformat.read(lesson, as_version=4).cells)
+        assert f"# %load solutions/{path.name}\nexercises.{path.stem[3:]}(answer)" in source
+
+
+@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("answer", [..., None])
+def test_unanswered_is_one_line_and_neither_right_nor_wrong(name, answer):
+    verdict = getattr(exercises, name)(answer)
+    assert verdict.correct is None
+    assert repr(verdict).startswith("… not answered yet") and "\n" not in repr(verdict)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("answer", ["x", 1.5, object(), [], {}, -1, 10**9, [None], float("nan")])
+def test_any_other_answer_is_wrong_and_answered_kindly(name, answer):
+    verdict = getattr(exercises, name)(answer)
+    assert verdict.correct is False
+    assert repr(verdict).startswith("✗ ") and "\n" not in repr(verdict)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "hint"),
+    [
+        ("copies", 8, "how many GPUs one model takes"),
+        ("copies", 32, "an uncut model"),
+        ("copies", 2, "GPUs of two nodes"),
+        ("ranks_of_copy_two", range(8, 16), "That is node 1"),
+        ("ranks_of_copy_two", [0, 1, 4, 5, 8, 9, 12, 13], "That is copy 1"),
+        ("ranks_of_copy_two", [1, 3, 5, 7, 9, 11, 13, 15], "of both copies"),
+        ("ranks_of_copy_two", [2, 3], "There are 8 ranks in it, and you named 2"),
+        ("ranks_of_copy_two", [2, 3, 6, 7, 10, 11, 14, 4], "Rank 4 does not belong there"),
+        ("same_parameters", 4, "tensor-parallel partner"),
+        ("same_parameters", 13, "each node held one copy"),
+        ("same_parameters", 5, "itself"),
+        ("same_parameters", 1, "earlier stage"),
+        ("same_parameters", 9, "next stage"),
+        ("rank_at", 5, "pp vary before dp"),
+        ("rank_at", 10, "pp vary fastest"),
+        ("rank_at", 8, "neighbour at tp=0"),
+        ("rank_at", 3, "Do not add the coordinates"),
+        ("pipeline_group_of_six", [4, 6], "data-parallel group"),
+        ("pipeline_group_of_six", [6, 7], "tensor-parallel group"),
+        ("pipeline_group_of_six", [4, 5, 6, 7], "share rank 6's stage"),
+        ("pipeline_group_of_six", (6, 10, 14), "earlier stages too"),
+        ("pipeline_group_of_six", [0, 2, 4, 6], "steps of 2"),
+        ("largest_tp", 4, "a larger tp also stays inside"),
+        ("largest_tp", 16, "2 of its 2 groups cross nodes"),
+        ("largest_tp", 32, "1 of its 1 groups cross nodes"),
+        ("order_of_the_guide", "tp-cp-ep-dp-pp", "Megatron's default"),
+        ("order_of_the_guide", "tp-dp-pp", "Which axis must vary"),
+        ("order_of_the_guide", "tp-pp", "misses dp"),
+        ("gpus_with_experts", 32, "no factor of the world size"),
+        ("gpus_with_experts", 8, "one model copy"),
+    ],
+)
+def test_a_known_mistake_gets_its_own_hint(name, answer, hint):
+    verdict = getattr(exercises, name)(answer)
+    assert verdict.correct is False
+    assert hint in verdict.message
+
+
+@pytest.mark.parametrize("order", ["tp-cp-ep-pp-dp", "tp-pp-dp", "pp-tp-dp", "TP-PP-DP"])
+def test_every_order_that_gives_each_copy_a_node_is_accepted(order):
+    assert exercises.order_of_the_guide(order).correct
+
+
+def test_numbers_and_lists_of_numpy_are_answers_too():
+    import numpy as np
+
+    assert exercises.copies(np.int64(4)).correct
+    assert exercises.copies(4.0).correct
+    assert exercises.pipeline_group_of_six(np.array([2, 6, 10, 14])).correct
+    assert exercises.pipeline_group_of_six({14, 10, 6, 2}).correct

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Iterable
+from math import prod
 
 
 def whole_number(name: str, value: object, *, least: int = 1) -> int:
@@ -44,3 +45,31 @@ def listed(values: Iterable[object], last: str = ", ") -> str:
     """
     words = [str(value) for value in values]
     return ", ".join(words[:-1]) + last + words[-1] if len(words) > 1 else "".join(words)
+
+
+def check_divides(world_size: int, **sizes: int) -> None:
+    """Raise unless the product of ``sizes`` divides the world; say which sizes would.
+
+    >>> check_divides(8, tp=3)
+    Traceback (most recent call last):
+        ...
+    ValueError: 8 ranks cannot be split into tp=3 (3 does not divide 8); tp may be 1, 2, 4 or 8
+    """
+    shown = {axis: size for axis, size in sizes.items() if axis not in ("cp", "ep") or size > 1}
+    product = prod(sizes.values())
+    if world_size % product == 0:
+        return
+    names = " × ".join(shown)
+    alternatives = []
+    for axis, size in shown.items():
+        rest = product // size
+        if size > 1 and world_size % rest == 0 and len(shown) > 1:
+            others = listed(f"{name}={shown[name]}" for name in shown if name != axis)
+            fits = listed(divisors(world_size // rest), " or ")
+            alternatives.append(f"; with {others}, {axis} may be {fits}")
+    raise ValueError(
+        f"{world_size} ranks cannot be split into "
+        f"{' × '.join(f'{axis}={size}' for axis, size in shown.items())} "
+        f"({product} does not divide {world_size}); {names} may be "
+        f"{listed(divisors(world_size), ' or ')}{''.join(alternatives)}"
+    )

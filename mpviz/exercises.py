@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 
-from .layout import MEGATRON_ORDER, ParallelLayout
+from .layout import ParallelLayout
+from .names import MEGATRON_ORDER
 from .rankgrid import RankGrid
 
 _SLIDE = ParallelLayout(nodes=2, gpus_per_node=8, tp=2, pp=4)

@@ -10,40 +10,16 @@ from typing import Any, NoReturn, overload
 
 import numpy as np
 
-from ._checks import divisors, listed, whole_number
+from ._checks import check_divides, listed, whole_number
+from .names import (
+    EXPERT_NAME,
+    MEGATRON_ORDER,
+    ORDER_AXES,
+    checked_order,
+    is_expert,
+    parsed_kind,
+)
 from .rankgrid import Groups, RankGrid, Ranks
-
-MEGATRON_ORDER = "tp-cp-ep-dp-pp"
-"""Megatron's default: tp ranks are neighbours, pipeline stages lie furthest apart."""
-
-TP_PP_DP_ORDER = "tp-cp-ep-pp-dp"
-"""What ``--use-tp-pp-dp-mapping`` selects: model copies one behind the other."""
-
-GROUP_KINDS: dict[str, str] = {
-    "tp": "one layer's matrices, cut",
-    "pp": "all stages, one after the other",
-    "dp": "the same piece, other data",
-    "cp": "the same piece, other part of the sequence",
-    "tp-pp": "one whole model copy",
-    "dp-cp": "all holders of the same piece: the gradient all-reduce",
-    "tp-dp": "one stage, all copies",
-    "tp-cp": "one stage of one data stream",
-    "tp-dp-cp": "one stage everywhere",
-    "embedding": "first and last stage: tied embeddings",
-    "position_embedding": "first stage: position embeddings",
-    "ep": "other experts, same layer",
-    "etp": "one expert's matrices, cut",
-    "edp": "the same experts, other data",
-    "etp-ep": "all experts of one stage",
-    "etp-ep-pp": "all experts of one model copy",
-}
-"""Every kind of process group that Megatron creates, and what its members share."""
-
-_DENSE_AXES = ("tp", "dp", "cp", "pp")
-_EXPERT_AXES = ("etp", "ep", "edp", "pp")
-_EXPERT_NAME = {"tp": "etp", "dp": "edp"}
-_ORDER_AXES = ("tp", "cp", "ep", "dp", "pp")
-_ALIASES = {"model": "tp-pp", "expert-dp": "edp", "expert-tp": "etp"}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -108,9 +84,9 @@ be 1, 2, 4, 8 or 16; with pp=4, tp may be 1, 2 or 4
         if self.expert_tp is not None:
             etp = whole_number("expert_tp", self.expert_tp)
             object.__setattr__(self, "expert_tp", None if etp == self.tp else etp)
-        _check_divides(self.world_size, tp=self.tp, cp=self.cp, pp=self.pp)
-        _check_divides(self.world_size, etp=self.etp, ep=self.ep, pp=self.pp)
-        object.__setattr__(self, "order", self._checked_order())
+        check_divides(self.world_size, tp=self.tp, cp=self.cp, pp=self.pp)
+        check_divides(self.world_size, etp=self.etp, ep=self.ep, pp=self.pp)
+        object.__setattr__(self, "order", checked_order(self.order, self._largest_sizes))
         if self.has_experts:
             self._check_expert_grid()
 
@@ -206,8 +182,7 @@ be 1, 2, 4, 8 or 16; with pp=4, tp may be 1, 2 or 4
         >>> ParallelLayout(nodes=2, tp=2, pp=4).rank(tp=0, dp=1, pp=1)
         6
         """
-        expert = not {"etp", "ep", "edp"}.isdisjoint(coordinates)
-        grid = self.expert if expert else self.dense
+        grid = self.expert if is_expert(coordinates) else self.dense
         sizes = dict(zip(grid.axes, grid.sizes, strict=True))
         for axis, value in coordinates.items():
             if axis not in sizes:
@@ -248,8 +223,8 @@ be 1, 2, 4, 8 or 16; with pp=4, tp may be 1, 2 or 4
         4 embedding groups of 2
         0 12 | 1 13 | 2 14 | 3 15
         """
-        name, axes = _parsed_kind(kind)
-        grid = self.expert if not {"etp", "ep", "edp"}.isdisjoint(axes) else self.dense
+        name, axes = parsed_kind(kind)
+        grid = self.expert if is_expert(axes) else self.dense
         ranks = grid.groups(axes)
         if name == "embedding":
             ranks = ranks[:, [0, -1]] if self.pp > 1 else ranks
@@ -316,43 +291,26 @@ be 1, 2, 4, 8 or 16; with pp=4, tp may be 1, 2 or 4
 
     # ---- validity
 
-    def _checked_order(self) -> str:
-        """Return ``order`` in lower case; only axes of size 1 may be missing."""
-        if not isinstance(self.order, str):
-            raise ValueError(f"order must be text such as {MEGATRON_ORDER!r}, got {self.order!r}")
-        axes = self.order.lower().split("-")
-        unknown = [axis for axis in axes if axis not in _ORDER_AXES]
-        if unknown:
-            raise ValueError(
-                f"order {self.order!r} holds {listed(map(repr, unknown))}; "
-                f"it takes {listed(_ORDER_AXES)}, each once"
-            )
-        repeated = sorted({axis for axis in axes if axes.count(axis) > 1})
-        if repeated:
-            raise ValueError(f"order {self.order!r} repeats {listed(repeated)}")
-        sizes = {
+    @property
+    def _largest_sizes(self) -> dict[str, int]:
+        """Each axis of ``order`` with the larger of its sizes in the two grids."""
+        edp = self.edp if self.has_experts else 1
+        return {
             "tp": max(self.tp, self.etp),
             "cp": self.cp,
             "ep": self.ep,
-            "dp": max(self.dp, self.edp if self.has_experts else 1),
+            "dp": max(self.dp, edp),
             "pp": self.pp,
         }
-        for axis in _ORDER_AXES:
-            if axis not in axes and sizes[axis] > 1:
-                raise ValueError(
-                    f"order {self.order!r} misses {axis}, whose size is {sizes[axis]}; "
-                    f"only axes of size 1 may be left out"
-                )
-        return "-".join(axes)
 
     @property
     def _full_order(self) -> tuple[str, ...]:
         """All five axes; one left out has size 1, so where it stands moves no rank."""
         axes = self.order.split("-")
-        return (*axes, *(axis for axis in _ORDER_AXES if axis not in axes))
+        return (*axes, *(axis for axis in ORDER_AXES if axis not in axes))
 
     def _unchecked_expert_grid(self) -> RankGrid:
-        axes = tuple(_EXPERT_NAME.get(axis, axis) for axis in self._full_order if axis != "cp")
+        axes = tuple(EXPERT_NAME.get(axis, axis) for axis in self._full_order if axis != "cp")
         return RankGrid(axes, tuple(getattr(self, axis) for axis in axes))
 
     def _check_expert_grid(self) -> None:
@@ -377,47 +335,3 @@ be 1, 2, 4, 8 or 16; with pp=4, tp may be 1, 2 or 4
             f"(etp={self.etp}, ep={self.ep}): {reason}; an order that ends in pp, such as "
             f"{MEGATRON_ORDER!r}, fits"
         )
-
-
-def _check_divides(world_size: int, **sizes: int) -> None:
-    """Raise unless the product of ``sizes`` divides the world; say which sizes would."""
-    shown = {axis: size for axis, size in sizes.items() if axis not in ("cp", "ep") or size > 1}
-    product = int(np.prod(list(sizes.values()), dtype=object))
-    if world_size % product == 0:
-        return
-    names = " × ".join(shown)
-    alternatives = []
-    for axis, size in shown.items():
-        rest = product // size
-        if size > 1 and world_size % rest == 0 and len(shown) > 1:
-            others = listed(f"{name}={shown[name]}" for name in shown if name != axis)
-            fits = listed(divisors(world_size // rest), " or ")
-            alternatives.append(f"; with {others}, {axis} may be {fits}")
-    raise ValueError(
-        f"{world_size} ranks cannot be split into "
-        f"{' × '.join(f'{axis}={size}' for axis, size in shown.items())} "
-        f"({product} does not divide {world_size}); {names} may be "
-        f"{listed(divisors(world_size), ' or ')}{''.join(alternatives)}"
-    )
-
-
-def _parsed_kind(kind: str) -> tuple[str, tuple[str, ...]]:
-    """Return the canonical name of a group kind, and the axes its members differ in."""
-    if kind in ("embedding", "position_embedding"):
-        return kind, ("pp",)
-    tokens = set(_ALIASES.get(kind, kind).split("-")) if isinstance(kind, str) else {repr(kind)}
-    if not tokens.isdisjoint({"ep", "etp", "edp"}):
-        tokens = {_EXPERT_NAME.get(token, token) for token in tokens}
-        known = _EXPERT_AXES
-    else:
-        known = _DENSE_AXES
-    unknown = sorted(tokens.difference(known))
-    if "cp" in unknown:
-        raise ValueError(
-            f"no group kind {kind!r}: cp and ep never share a grid (cp belongs to the dense "
-            f"layers, ep to the experts)"
-        )
-    if unknown:
-        raise ValueError(f"no group kind {kind!r}; kinds: {listed(GROUP_KINDS)}")
-    axes = tuple(axis for axis in known if axis in tokens)
-    return "-".join(axes), axes

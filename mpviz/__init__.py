@@ -1,0 +1,64 @@
+"""See, move and really run Megatron-LM's model parallelism.
+
+The public surface, resolved on first use so that ``import mpviz`` costs next to nothing:
+
+- `ParallelLayout`: who is who: ranks, coordinates, groups;
+- `presets`: the slide's case, Megatron's Table 1, Llama 3 405B;
+- `shards`: what each rank holds;
+- `draw`: the pictures;
+- `exercises`: checks of a learner's answers;
+- `doctor`: is this install ready for the lessons?
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import mpviz.draw as draw
+    import mpviz.exercises as exercises
+    import mpviz.presets as presets
+    import mpviz.shards as shards
+
+    from .doctor import doctor
+    from .layout import ParallelLayout
+    from .names import GROUP_KINDS, MEGATRON_ORDER, TP_PP_DP_ORDER
+    from .rankgrid import Groups, RankGrid
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ParallelLayout": "layout",
+    "GROUP_KINDS": "names",
+    "MEGATRON_ORDER": "names",
+    "TP_PP_DP_ORDER": "names",
+    "Groups": "rankgrid",
+    "RankGrid": "rankgrid",
+    "doctor": "doctor",
+}
+_MODULES = ("draw", "exercises", "presets", "shards")
+
+__all__ = [
+    "GROUP_KINDS",
+    "MEGATRON_ORDER",
+    "TP_PP_DP_ORDER",
+    "Groups",
+    "ParallelLayout",
+    "RankGrid",
+    "doctor",
+    "draw",
+    "exercises",
+    "presets",
+    "shards",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

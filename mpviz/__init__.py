@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import mpviz.presets as presets
     import mpviz.shards as shards
 
-    from .doctor import doctor
+    from ._doctor import doctor
     from .layout import ParallelLayout
     from .names import GROUP_KINDS, MEGATRON_ORDER, TP_PP_DP_ORDER
     from .rankgrid import Groups, RankGrid
@@ -33,7 +33,7 @@ _HOME = {
     "TP_PP_DP_ORDER": "names",
     "Groups": "rankgrid",
     "RankGrid": "rankgrid",
-    "doctor": "doctor",
+    "doctor": "_doctor",
 }
 _MODULES = ("draw", "exercises", "presets", "shards")
 

@@ -29,9 +29,7 @@ def with_pyplot(scene: Scene) -> bytes:
             style = "round,pad=0,rounding_size=3"
             corner = (item.x, item.y)
             ax.add_patch(
-                FancyBboxPatch(
-                    corner, item.width, item.height, style, fc=item.face, ec=item.edge
-                )
+                FancyBboxPatch(corner, item.width, item.height, style, fc=item.face, ec=item.edge)
             )
         else:
             weight = "bold" if item.bold else "normal"

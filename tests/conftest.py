@@ -1,0 +1,12 @@
+"""Lets tests import their helpers: ``import strategies``, ``from oracles import …``."""
+
+import sys
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("mpviz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mpviz")

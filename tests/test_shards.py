@@ -1,0 +1,294 @@
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import divisors, layouts, small
+
+from mpviz import ParallelLayout
+from mpviz.shards import (
+    SYMBOLS,
+    Shard,
+    copy_of,
+    cut,
+    held_by,
+    label,
+    layers_of,
+    letters,
+    piece_of,
+    subscript,
+    symbol,
+)
+
+SLIDE = ParallelLayout(nodes=2, gpus_per_node=8, tp=2, pp=4)
+
+
+# ---- symbols, pieces and copies
+
+
+def test_the_slides_grid_of_both_copies() -> None:
+    # Rows are tp ranks, columns pipeline ranks, blocks model copies: as the lecture prints it.
+    grid = [
+        " ".join(label(SLIDE, SLIDE.rank(tp=tp, dp=dp, pp=pp)) for pp in range(4))
+        for dp in range(2)
+        for tp in range(2)
+    ]
+    assert grid == ["★₁ ⊕₁ □₁ ⊠₁", "△₁ ⋈₁ #₁ ○₁", "★₂ ⊕₂ □₂ ⊠₂", "△₂ ⋈₂ #₂ ○₂"]
+
+
+def test_symbols_are_all_different() -> None:
+    assert len(set(SYMBOLS)) == len(SYMBOLS) == 16
+
+
+def test_beyond_the_symbols_pieces_are_letter_and_number() -> None:
+    just_enough = ParallelLayout(nodes=2, tp=4, pp=4)
+    assert [symbol(just_enough, piece) for piece in range(16)] == list(SYMBOLS)
+    too_many = ParallelLayout(nodes=4, tp=4, pp=8)
+    assert [symbol(too_many, piece) for piece in (0, 7, 8, 31)] == ["A0", "A7", "B0", "D7"]
+    assert label(ParallelLayout(nodes=32, tp=8, pp=16), 255) == "H15₂"
+
+
+def test_letters_count_as_spreadsheet_columns_do() -> None:
+    known = {0: "A", 1: "B", 25: "Z", 26: "AA", 51: "AZ", 52: "BA", 701: "ZZ", 702: "AAA"}
+    assert {number: letters(number) for number in known} == known
+    assert len({letters(number) for number in range(2000)}) == 2000
+
+
+def test_subscripts_are_decimal_digits() -> None:
+    assert [subscript(number) for number in (0, 1234567890)] == ["₀", "₁₂₃₄₅₆₇₈₉₀"]
+
+
+@given(layouts)
+def test_no_two_ranks_share_a_label(layout: ParallelLayout) -> None:
+    assert len({label(layout, rank) for rank in range(layout.world_size)}) == layout.world_size
+
+
+@given(layouts)
+def test_same_symbol_exactly_for_same_tp_and_pp_rank(layout: ParallelLayout) -> None:
+    ranks = np.arange(layout.world_size)
+    marks = [symbol(layout, int(piece)) for piece in piece_of(layout, ranks)]
+    at = layout.coordinates(ranks)
+    places = list(zip(at["tp"].tolist(), at["pp"].tolist(), strict=True))
+    # Each mark has one place and each place one mark.
+    assert len(set(marks)) == len(set(places)) == len(set(zip(marks, places, strict=True)))
+    assert {int(piece) for piece in piece_of(layout, ranks)} == set(range(layout.tp * layout.pp))
+
+
+@given(layouts)
+def test_holders_of_one_piece_are_a_gradient_group(layout: ParallelLayout) -> None:
+    for group in layout.groups("dp-cp"):
+        assert len(set(piece_of(layout, np.array(group)).tolist())) == 1
+        assert sorted(copy_of(layout, np.array(group)).tolist()) == list(range(len(group)))
+
+
+@given(layouts)
+def test_copy_i_is_row_i_of_the_model_groups(layout: ParallelLayout) -> None:
+    for i, group in enumerate(layout.groups("model")):
+        assert copy_of(layout, np.array(group)).tolist() == [i] * len(group)
+
+
+# ---- layers
+
+
+def test_the_virtual_pipeline_of_megatrons_docstring() -> None:
+    dealt = [[list(chunk) for chunk in rank] for rank in layers_of(16, pp=4, chunks=2)]
+    assert dealt == [
+        [[1, 2], [9, 10]],
+        [[3, 4], [11, 12]],
+        [[5, 6], [13, 14]],
+        [[7, 8], [15, 16]],
+    ]
+
+
+def test_llama_3_has_one_layer_less_on_its_first_and_last_pipeline_rank() -> None:
+    counts = [len(chunks[0]) for chunks in layers_of(126, pp=16, first=7, last=7)]
+    assert counts == [7, *[8] * 14, 7]
+
+
+def test_either_end_may_differ_alone() -> None:
+    assert layers_of(10, pp=4, first=1) == [
+        [range(1, 2)],
+        [range(2, 5)],
+        [range(5, 8)],
+        [range(8, 11)],
+    ]
+    assert layers_of(10, pp=2, last=3) == [[range(1, 8)], [range(8, 11)]]
+    assert layers_of(10, pp=2, first=4, last=6) == [[range(1, 5)], [range(5, 11)]]
+
+
+def test_without_a_pipeline_one_rank_holds_all_layers() -> None:
+    assert layers_of(3, pp=1) == [[range(1, 4)]]
+    assert layers_of(3, pp=1, first=3, last=3) == [[range(1, 4)]]
+
+
+@given(pp=small, chunks=small, per_chunk=st.tuples(small, small, small), data=st.data())
+def test_layers_are_dealt_once_each_in_chunks_of_equal_length(
+    pp: int, chunks: int, per_chunk: tuple[int, int, int], data: st.DataObject
+) -> None:
+    middle, *ends = (count * chunks for count in per_chunk)
+    first, last = (data.draw(st.sampled_from([None, end])) if pp > 1 else None for end in ends)
+    counts = [middle] * pp
+    counts[0], counts[-1] = first or counts[0], last or counts[-1]
+    dealt = layers_of(sum(counts), pp, chunks=chunks, first=first, last=last)
+    # Chunk by chunk over all pipeline ranks is the order in which a microbatch meets the layers.
+    met = [layer for chunk in range(chunks) for rank in dealt for layer in rank[chunk]]
+    assert met == list(range(1, sum(counts) + 1))
+    assert [[len(chunk) for chunk in rank] for rank in dealt] == [
+        [count // chunks] * chunks for count in counts
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"num_layers": 0}, "num_layers must be a whole number ≥ 1, got 0"),
+        ({"num_layers": 16.0}, "num_layers must be a whole number ≥ 1, got 16.0"),
+        ({"pp": True}, "pp must be a whole number ≥ 1, got True"),
+        ({"pp": "4"}, "pp must be a whole number ≥ 1, got '4'"),
+        ({"chunks": 0}, "chunks must be a whole number ≥ 1, got 0"),
+        ({"first": 0}, "first must be a whole number ≥ 1, got 0"),
+        ({"last": -1}, "last must be a whole number ≥ 1, got -1"),
+        ({"first": 1.0}, "first must be a whole number ≥ 1, got 1.0"),
+        (
+            {"pp": 3},
+            "16 layers cannot be dealt evenly to 3 of the 3 pipeline ranks; pp may be "
+            "2, 4, 8 or 16; or give first= and last= their own number of layers",
+        ),
+        (
+            {"num_layers": 2},
+            "2 layers cannot be dealt evenly to 4 of the 4 pipeline ranks; pp may be 2; "
+            "or give first= and last= their own number of layers",
+        ),
+        (
+            {"first": 2},
+            "14 of the 16 layers cannot be dealt evenly to 3 of the 4 pipeline ranks; "
+            "or give first= and last= their own number of layers",
+        ),
+        (
+            {"first": 8, "last": 8},
+            "0 of the 16 layers cannot be dealt evenly to 2 of the 4 pipeline ranks; "
+            "or give first= and last= their own number of layers",
+        ),
+        (
+            {"pp": 2, "first": 8, "last": 4},
+            "4 of the 16 layers cannot be dealt evenly to 0 of the 2 pipeline ranks; "
+            "or give first= and last= their own number of layers",
+        ),
+        (
+            {"chunks": 3},
+            "4 layers on pipeline rank 0 cannot be dealt to chunks=3; chunks may be 1, 2 or 4",
+        ),
+        (
+            {"first": 4, "last": 6, "pp": 3, "chunks": 4},
+            "6 layers on pipeline rank 1 cannot be dealt to chunks=4; chunks may be 1, 2, 3 or 6",
+        ),
+        ({"pp": 1, "first": 0}, "first must be a whole number ≥ 1, got 0"),
+        ({"pp": 1, "last": 16.0}, "last must be a whole number ≥ 1, got 16.0"),
+        ({"pp": 1, "first": 8}, "with pp=1 the only rank holds all 16 layers"),
+        ({"pp": 1, "last": 8}, "with pp=1 the only rank holds all 16 layers"),
+    ],
+)
+def test_layers_that_cannot_be_dealt_are_refused(arguments: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        layers_of(**{"num_layers": 16, "pp": 4, **arguments})
+    assert str(refused.value) == expected
+
+
+# ---- matrices
+
+
+def test_dim_1_cuts_columns_apart_and_dim_0_rows() -> None:
+    matrix = np.arange(8).reshape(2, 4)
+    columns = [matrix[part].tolist() for part in cut((2, 4), parts=2, dim=1)]
+    assert columns == [[[0, 1], [4, 5]], [[2, 3], [6, 7]]]
+    rows = [matrix[part].tolist() for part in cut((2, 4), parts=2, dim=0)]
+    assert rows == [[[0, 1, 2, 3]], [[4, 5, 6, 7]]]
+    assert cut((2, 4), 2, dim=-1) == cut((2, 4), 2, dim=1)
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=3), st.data())
+def test_cut_shards_reassemble(shape: list[int], data: st.DataObject) -> None:
+    dim = data.draw(st.integers(-len(shape), len(shape) - 1))
+    parts = data.draw(st.sampled_from(divisors(shape[dim])))
+    array = np.arange(np.prod(shape)).reshape(shape)
+    shards = [array[part] for part in cut(tuple(shape), parts, dim)]
+    assert len({shard.shape for shard in shards}) == 1 and len(shards) == parts
+    assert np.array_equal(np.concatenate(shards, axis=dim), array)
+
+
+@pytest.mark.parametrize(
+    ("parts", "dim", "expected"),
+    [
+        (
+            4,
+            1,
+            "6 (dimension 1 of shape (4, 6)) cannot be cut into 4 equal parts; parts may be "
+            "1, 2, 3 or 6",
+        ),
+        (
+            3,
+            -2,
+            "4 (dimension 0 of shape (4, 6)) cannot be cut into 3 equal parts; parts may be "
+            "1, 2 or 4",
+        ),
+        (0, 0, "parts must be a whole number ≥ 1, got 0"),
+        (2.0, 0, "parts must be a whole number ≥ 1, got 2.0"),
+        (True, 0, "parts must be a whole number ≥ 1, got True"),
+        (2, 2, "dim=2 is out of range for shape (4, 6)"),
+        (2, -3, "dim=-3 is out of range for shape (4, 6)"),
+    ],
+)
+def test_matrices_that_cannot_be_cut_are_refused(parts: Any, dim: int, expected: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        cut((4, 6), parts, dim)
+    assert str(refused.value) == expected
+
+
+# ---- one rank
+
+
+def test_what_rank_5_of_the_slide_holds() -> None:
+    shard = held_by(SLIDE, 5, num_layers=16)
+    assert shard == Shard(5, "⋈₁", tp_rank=1, tp=2, chunks=(range(5, 9),))
+    assert repr(shard) == "rank 5 holds ⋈₁: layers 5–8, part 2 of 2 of each matrix"
+    assert shard.layers == (5, 6, 7, 8)
+    assert shard.slice_of((4, 6), dim=1) == (slice(None), slice(3, 6))
+    with pytest.raises(FrozenInstanceError):
+        shard.rank = 6  # type: ignore[misc]
+
+
+def test_interleaved_ranks_say_each_chunk() -> None:
+    shard = held_by(SLIDE, 6, 16, chunks=2)
+    assert repr(shard) == "rank 6 holds ⊕₂: layers 3–4 and 11–12, part 1 of 2 of each matrix"
+    assert shard.layers == (3, 4, 11, 12)
+    single = held_by(ParallelLayout(pp=4), 7, 7, first=2, last=1)
+    assert repr(single).endswith("holds ⊠₂: layer 7, part 1 of 1 of each matrix")
+
+
+@given(layouts)
+def test_one_model_copy_holds_every_part_of_every_layer_once(layout: ParallelLayout) -> None:
+    num_layers = 2 * layout.pp
+    for copy in layout.groups("model"):
+        shards = [held_by(layout, rank, num_layers, chunks=2) for rank in copy]
+        parts = sorted((layer, shard.tp_rank) for shard in shards for layer in shard.layers)
+        assert parts == [
+            (layer, tp_rank) for layer in range(1, num_layers + 1) for tp_rank in range(layout.tp)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("rank", "expected"),
+    [
+        (16, "rank 16 is out of range: 0 … 15"),
+        (-1, "rank must be a whole number ≥ 0, got -1"),
+        (True, "rank must be a whole number ≥ 0, got True"),
+        ("1", "rank must be a whole number ≥ 0, got '1'"),
+    ],
+)
+def test_ranks_outside_the_world_hold_nothing(rank: Any, expected: str) -> None:
+    for question in (lambda: label(SLIDE, rank), lambda: held_by(SLIDE, rank, 16)):
+        with pytest.raises(ValueError) as refused:
+            question()
+        assert str(refused.value) == expected

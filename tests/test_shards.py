@@ -45,6 +45,8 @@ def test_symbols_are_all_different() -> None:
 def test_beyond_the_symbols_pieces_are_letter_and_number() -> None:
     just_enough = ParallelLayout(nodes=2, tp=4, pp=4)
     assert [symbol(just_enough, piece) for piece in range(16)] == list(SYMBOLS)
+    one_too_many = ParallelLayout(gpus_per_node=17, tp=17)
+    assert [symbol(one_too_many, piece) for piece in (0, 16)] == ["A0", "Q0"]
     too_many = ParallelLayout(nodes=4, tp=4, pp=8)
     assert [symbol(too_many, piece) for piece in (0, 7, 8, 31)] == ["A0", "A7", "B0", "D7"]
     assert label(ParallelLayout(nodes=32, tp=8, pp=16), 255) == "H15₂"

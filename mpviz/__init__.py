@@ -6,6 +6,7 @@ The public surface, resolved on first use so that ``import mpviz`` costs next to
 - `presets`: the slide's case, Megatron's Table 1, Llama 3 405B;
 - `shards`: what each rank holds;
 - `draw`: the pictures;
+- `World`: real ranks, started from a notebook, and ``%%ranks``;
 - `exercises`: checks of a learner's answers;
 - `doctor`: is this install ready for the lessons?
 """
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from .layout import ParallelLayout
     from .names import GROUP_KINDS, MEGATRON_ORDER, TP_PP_DP_ORDER
     from .rankgrid import Groups, RankGrid
+    from .timeline import Event
+    from .world import RanksError, World
 
 __version__ = "0.1.0"
 
@@ -33,6 +36,9 @@ _HOME = {
     "TP_PP_DP_ORDER": "names",
     "Groups": "rankgrid",
     "RankGrid": "rankgrid",
+    "Event": "timeline",
+    "World": "world",
+    "RanksError": "world",
     "doctor": "_doctor",
 }
 _MODULES = ("draw", "exercises", "presets", "shards")
@@ -41,9 +47,12 @@ __all__ = [
     "GROUP_KINDS",
     "MEGATRON_ORDER",
     "TP_PP_DP_ORDER",
+    "Event",
     "Groups",
     "ParallelLayout",
     "RankGrid",
+    "RanksError",
+    "World",
     "doctor",
     "draw",
     "exercises",
@@ -62,3 +71,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Give Jupyter the ``%%ranks`` magic: ``%load_ext mpviz``."""
+    import_module(".world.magic", __name__).load(shell)

@@ -3,11 +3,13 @@
 - `grid`: the slide: model copies as blocks, tp down, pp across;
 - `cluster`: the machines: nodes as rows of GPUs;
 - `groups`: the process groups of one kind, on either;
-- `compare`: two layouts side by side.
+- `compare`: two layouts side by side;
+- `values`: what each rank has to say, where it sits.
 """
 
 from .grid import cluster, grid
 from .groups import compare, groups
 from .picture import Picture
+from .values import values
 
-__all__ = ["Picture", "cluster", "compare", "grid", "groups"]
+__all__ = ["Picture", "cluster", "compare", "grid", "groups", "values"]

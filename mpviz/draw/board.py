@@ -22,7 +22,7 @@ from .theme import NORMAL, SMALL
 EMPTY = -1
 """Stands in a block where there is no rank."""
 
-_ROOMY, _TIGHT = (58.0, 40.0), (37.0, 30.0)
+ROOMY, TIGHT = (58.0, 40.0), (37.0, 30.0)
 _CELL_GAP = 4.0
 _TITLE_GAP = 8.0
 _BLOCK_GAP = (20.0, 12.0)
@@ -73,7 +73,7 @@ class Board:
     @property
     def roomy(self) -> bool:
         """Whether a cell has room for a large symbol."""
-        return self.cell == _ROOMY
+        return self.cell[0] >= ROOMY[0]
 
     @cached_property
     def title_width(self) -> float:
@@ -171,8 +171,16 @@ class Board:
         return tiled.reshape(self.down * (rows + 1), -1)[:-1, :-1]
 
 
-def grid_board(layout: ParallelLayout, *, max_width: float) -> Board:
-    """Lay out the slide grid: a block for each model copy, tp down, pp across."""
+def grid_board(
+    layout: ParallelLayout,
+    *,
+    max_width: float,
+    cells: Sequence[tuple[float, float]] = (ROOMY, TIGHT),
+) -> Board:
+    """Lay out the slide grid: a block for each model copy, tp down, pp across.
+
+    ``cells`` are the sizes of a cell to try, the preferred first.
+    """
     ranks = np.arange(layout.world_size)
     copies = layout.dp * layout.cp
     place = shards.copy_of(layout, ranks) * layout.tp * layout.pp + shards.piece_of(layout, ranks)
@@ -181,7 +189,9 @@ def grid_board(layout: ParallelLayout, *, max_width: float) -> Board:
     columns = [f"pp {pp_rank}" for pp_rank in range(layout.pp)]
     if layout.pp > _WIDEST_BLOCK and layout.world_size <= _MOST_CELLS:
         blocks, rows, columns = _banded(blocks)
-    return _board(blocks, lambda i: f"model{shards.subscript(i + 1)}", rows, columns, max_width)
+    return _board(
+        blocks, lambda i: f"model{shards.subscript(i + 1)}", rows, columns, max_width, cells=cells
+    )
 
 
 def cluster_board(
@@ -218,12 +228,13 @@ def _board(
     max_width: float,
     headroom: float = 0.0,
     framed: bool = False,
+    cells: Sequence[tuple[float, float]] = (ROOMY, TIGHT),
 ) -> Board:
     """Choose the largest cells, then the fewest blocks side by side, that fit; else go fine."""
     titles = (block_title, row_titles, column_titles)
     least: Board | None = None
     if (blocks != EMPTY).sum() <= _MOST_CELLS:
-        for cell in (_ROOMY, _TIGHT):
+        for cell in cells:
             for across in range(1, len(blocks) + 1):
                 board = Board(blocks, *titles, cell, across, headroom, framed)
                 if board.size[0] > max_width:

@@ -54,12 +54,15 @@ class Skin:
         A short mark in the cell's corner.
     crossing : ndarray of bool, shape (ranks,), optional
         Which cells have the dashed border of a group that leaves its node.
+    size : float
+        Of the label, where a cell has room.
     """
 
     color: NDArray[np.uint8]
     label: Callable[[int], str]
     tags: Mapping[int, str] = field(default_factory=dict)
     crossing: NDArray[np.bool_] | None = None
+    size: float = SYMBOL
 
     def word(self, rank: int) -> str:
         """Return what stands for a rank in the text twin."""
@@ -148,7 +151,7 @@ def _cell(board: Board, skin: Skin, rank: int, frame: Sequence[float]) -> list[I
     ]
     tag = skin.tags.get(rank, "")
     if board.roomy:
-        cell.append(Label(x + width / 2, y + 22, skin.label(rank), SYMBOL, ink, "center"))
+        cell.append(Label(x + width / 2, y + 22, skin.label(rank), skin.size, ink, "center"))
         cell.append(Label(x + width - 4, y + 7.5, tag, SMALL, ink, "right", bold=True))
     else:
         # No room for both: what the picture is about comes first.

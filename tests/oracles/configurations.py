@@ -71,8 +71,9 @@ def _configuration(random: Random, order: tuple[str, ...], largest_world: int) -
         if set(sizes) == {1}
     ]
     left_out = {axis for axis in size_1 if random.random() < 0.5}
-    if random.random() < 0.05:
-        left_out.add(random.choice(AXES))
+    if random.random() < 0.2:
+        # Left out although its size is not 1, or only that of its namesake for the experts.
+        left_out.add(random.choice(["tp", "dp", random.choice(AXES)]))
     said = [axis for axis in order if axis not in left_out] or list(order)
     return Configuration(world, tp, cp, pp, ep, expert_tp, "-".join(said))
 

@@ -130,3 +130,28 @@ def test_every_order_of_five_axes(order: str) -> None:
     # Four different sizes, so that no two axes can be taken for each other.
     asked = Configuration(world=120, tp=2, cp=3, pp=4, ep=1, expert_tp=None, order=order)
     assert compare(asked) == ("dense" if order.endswith("pp") else "dense only")
+
+
+@pytest.mark.parametrize(
+    ("asked", "outcome"),
+    [
+        # expert-dp takes the place of cp, and is 2: an order without dp cannot hold it.
+        (Configuration(4, tp=2, cp=2, pp=1, ep=1, expert_tp=None, order="tp-cp"), "dense only"),
+        (Configuration(8, tp=2, cp=2, pp=2, ep=1, expert_tp=None, order="tp-cp-pp"), "dense only"),
+        # Only the experts are cut by tp, and the order does not name it.
+        (Configuration(8, tp=1, cp=1, pp=2, ep=1, expert_tp=2, order="dp-pp"), "experts refused"),
+        # dp is the same for both; the strides of pp are not.
+        (
+            Configuration(8, tp=2, cp=1, pp=2, ep=2, expert_tp=1, order="tp-pp-ep-dp"),
+            "experts refused",
+        ),
+        # The order that Llama 3 was trained in, smaller.
+        (
+            Configuration(64, tp=2, cp=4, pp=4, ep=1, expert_tp=None, order="tp-cp-ep-pp-dp"),
+            "dense only",
+        ),
+    ],
+    ids=lambda value: getattr(value, "order", value),
+)
+def test_refusals_that_random_draws_seldom_meet(asked: Configuration, outcome: str) -> None:
+    assert compare(asked) == outcome

@@ -1,0 +1,145 @@
+"""Every collective and message of a run, as events.
+
+The functions of ``torch.distributed`` are wrapped while a run is recorded, and only then. (A
+``TorchDispatchMode`` would see them too, but its first use imports 800 modules in every rank.)
+"""
+
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed import distributed_c10d
+
+from ..timeline import Event
+
+# Each function, and its argument that holds what this rank contributes or receives.
+_RECORDED = {
+    "all_reduce": "tensor",
+    "broadcast": "tensor",
+    "reduce": "tensor",
+    "all_gather": "tensor",
+    "all_gather_into_tensor": "input_tensor",
+    "all_gather_single": "input",
+    "reduce_scatter": "input_list",
+    "reduce_scatter_tensor": "input",
+    "reduce_scatter_single": "input",
+    "gather": "tensor",
+    "scatter": "tensor",
+    "all_to_all": "input_tensor_list",
+    "all_to_all_single": "input",
+    "send": "tensor",
+    "recv": "tensor",
+    "isend": "tensor",
+    "irecv": "tensor",
+    "barrier": "",
+}
+_PEERS = ("dst", "src", "group_dst", "group_src")
+
+
+@contextmanager
+def recording(rank: int, begun: float) -> Iterator[list[Event]]:
+    """Record the communication of a block; the list is complete when the block ends.
+
+    Parameters
+    ----------
+    rank : int
+        Who records.
+    begun : float
+        The reading of ``time.perf_counter`` from which seconds are counted.
+    """
+    events: list[Event] = []
+    recorder = _Recorder(rank, begun)
+    plain: list[tuple[ModuleType, str, Callable[..., Any]]] = [
+        (module, name, getattr(module, name))
+        for module in (dist, distributed_c10d)
+        for name in _RECORDED
+        if hasattr(module, name)
+    ]
+    for module, name, function in plain:
+        setattr(module, name, recorder.wrapped(name, function))
+    try:
+        yield events
+    finally:
+        for module, name, function in plain:
+            setattr(module, name, function)
+        events += recorder.events()
+
+
+class _Recorder:
+    def __init__(self, rank: int, begun: float) -> None:
+        self._rank = rank
+        self._begun = begun
+        self._inside = False
+        self._seen: list[tuple[dict[str, Any], list[float]]] = []
+
+    def _now(self) -> float:
+        return time.perf_counter() - self._begun
+
+    def wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function, recorded; what it calls in turn is part of it."""
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return function(*args, **kwargs)
+            ended: list[float] = []
+            given = signature.bind(*args, **kwargs).arguments
+            self._seen.append((self._described(name, given), ended))
+            self._inside = True
+            try:
+                work = function(*args, **kwargs)
+            finally:
+                self._inside = False
+            if hasattr(work, "wait"):
+                return _TimedWork(work, ended, self._now)
+            ended.append(self._now())
+            return work
+
+        return call
+
+    def _described(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        group = given.get("group")
+        members = tuple(dist.get_process_group_ranks(group))
+        peer = next((given[key] for key in _PEERS if given.get(key) is not None), None)
+        if peer is not None and (given.get("group_dst"), given.get("group_src")) != (None, None):
+            peer = members[peer]
+        return {
+            "rank": self._rank,
+            "name": name,
+            "start": self._now(),
+            "group": members,
+            "bytes": _bytes_in(given.get(_RECORDED[name])),
+            "peer": peer,
+        }
+
+    def events(self) -> list[Event]:
+        """Return what was seen; what nobody waited for ends with the run."""
+        return [Event(end=ended[0] if ended else self._now(), **seen) for seen, ended in self._seen]
+
+
+def _bytes_in(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    return sum(map(_bytes_in, value)) if isinstance(value, list | tuple) else 0
+
+
+class _TimedWork:
+    """A pending operation that notes when the wait for it is over."""
+
+    def __init__(self, work: Any, ended: list[float], now: Callable[[], float]) -> None:
+        self._work, self._ended, self._now = work, ended, now
+
+    def wait(self, *args: Any) -> Any:
+        result = self._work.wait(*args)
+        self._ended.append(self._now())
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._work, name)

@@ -1,0 +1,263 @@
+"""A world of ranks: start it once, run functions and cells in it, read what it says."""
+
+import ast
+import pickle
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._checks import whole_number
+from ..layout import ParallelLayout
+from ..rankgrid import Groups
+from .pool import Pool, Run
+from .progress import Progress
+from .protocol import CELL, Job
+from .report import Diagnosis
+from .results import Results, printed
+
+if TYPE_CHECKING:
+    from ..draw import Picture
+
+
+class RanksError(RuntimeError):
+    """A run that did not go well on every rank; its text says what happened, and where.
+
+    Attributes
+    ----------
+    diagnosis : Diagnosis
+        All that is known, rank by rank.
+    """
+
+    def __init__(self, diagnosis: Diagnosis) -> None:
+        super().__init__(str(diagnosis))
+        self.diagnosis = diagnosis
+
+    @property
+    def picture(self) -> "Picture":
+        """What became of each rank, on the slide grid."""
+        from ..draw import values
+
+        states = self.diagnosis.states
+        return values(self.diagnosis.layout, states, title="What became of each rank")
+
+    def _render_traceback_(self) -> list[str]:
+        # The learner's own line is in the message; the frames in between are ours.
+        return [f"{type(self).__name__}: {self}"]
+
+
+class RanksInterrupted(RanksError, KeyboardInterrupt):
+    """The user interrupted a run."""
+
+
+class World:
+    """The rank processes of a layout, one gloo process for each GPU.
+
+    They start with the first run, and end with `close`, with the ``with`` block, or with the
+    notebook. Variables of cells live on from run to run.
+
+    Parameters
+    ----------
+    layout : ParallelLayout
+        Who is who; every process group of it is made.
+    timeout : float
+        Seconds that a run may take, unless it says otherwise.
+    threads : int
+        Threads that torch may use in each rank.
+
+    Examples
+    --------
+    >>> with World(ParallelLayout(nodes=1, gpus_per_node=2, tp=2)) as world:
+    ...     list(world.run(lambda rank: 10 * rank))
+    [0, 10]
+    """
+
+    def __init__(self, layout: ParallelLayout, *, timeout: float = 60.0, threads: int = 1) -> None:
+        if sys.platform == "win32":
+            raise OSError("ranks run on Linux and macOS; on Windows, use mpviz inside WSL")
+        if not isinstance(layout, ParallelLayout):
+            raise ValueError(f"a World takes a ParallelLayout, got {layout!r}")
+        self.layout = layout
+        self.timeout = _seconds(timeout)
+        self.threads = whole_number("threads", threads)
+        self._pool: Pool | None = None
+        self._finalizer: weakref.finalize[[], World] | None = None
+
+    # ---- life
+
+    def start(self) -> "World":
+        """Start the ranks now, rather than with the first run."""
+        if self._pool is not None and not self._pool.alive:
+            self.close()
+        if self._pool is None:
+            self._pool = Pool(self.layout, deadline=self.timeout, threads=self.threads)
+            self._finalizer = weakref.finalize(self, self._pool.close)
+        return self
+
+    def close(self) -> None:
+        """End the ranks; the next run starts new ones."""
+        if self._finalizer is not None:
+            self._finalizer()
+        self._pool = self._finalizer = None
+
+    def __enter__(self) -> "World":
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process id of each rank; empty while none runs."""
+        return self._pool.pids if self._pool is not None else []
+
+    def __repr__(self) -> str:
+        state = "running" if self.pids else "not started"
+        return f"World({self.layout!r}), {state}"
+
+    # ---- work
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        only: Iterable[int] | None = None,
+        timeout: float | None = None,
+        record: bool = False,
+    ) -> Results:
+        """Call a function on every rank, and return one result for each.
+
+        Parameters named ``rank, world_size, tp_rank, cp_rank, dp_rank, pp_rank, groups`` or
+        ``layout`` are filled in by each rank; ``args`` go to the others, in order.
+
+        Parameters
+        ----------
+        function : callable
+            May be a lambda, or defined in the notebook.
+        only : ranks, optional
+            Run on these alone.
+        timeout : float, optional
+            Seconds; the world's own by default.
+        record : bool
+            Keep every collective and message as an `Event` in ``results.events``.
+
+        Raises
+        ------
+        RanksError
+            If a rank raised, died, or was not done in time.
+        ValueError
+            If the function or an argument cannot be sent.
+        """
+        return self._run(Job(call=_packed(function, args)), only, timeout, record)
+
+    def cell(
+        self,
+        source: str,
+        *,
+        only: Iterable[int] | None = None,
+        timeout: float | None = None,
+        record: bool = False,
+    ) -> Results:
+        """Run the text of a cell on every rank; its last expression is the result.
+
+        Variables live on. Parameters as for `run`; ``%%ranks`` calls this.
+
+        Raises
+        ------
+        SyntaxError
+            Before any rank sees the cell.
+        """
+        ast.parse(source, CELL)
+        return self._run(Job(source=source or "\n"), only, timeout, record)
+
+    def observed(self, kind: str) -> Groups:
+        """Return the groups of a kind as the processes report them.
+
+        Every rank asks ``torch.distributed`` for the members of its own process group.
+
+        Examples
+        --------
+        >>> with World(ParallelLayout(nodes=1, gpus_per_node=4, tp=2, pp=2)) as world:
+        ...     world.observed("pp") == world.layout.groups("pp")
+        True
+        """
+        expected = self.layout.groups(kind)
+        reports = self.run(_report_group, expected.kind)
+        seen = dict.fromkeys(tuple(report) for report in reports if report is not None)
+        order = {group: number for number, group in enumerate(expected)}
+        rows = sorted(seen, key=lambda group: order.get(group, len(order)))
+        return Groups(expected.kind, np.array(rows))
+
+    def _run(
+        self, job: Job, only: Iterable[int] | None, timeout: float | None, record: bool
+    ) -> Results:
+        ranks = self._ranks(only)
+        deadline = self.timeout if timeout is None else _seconds(timeout)
+        pool = self.start()._pool
+        assert pool is not None
+        if record:
+            job = Job(job.source, job.call, record_from=time.perf_counter())
+        try:
+            with Progress(len(ranks)) as progress:
+                run = pool.run(job, ranks, deadline, progress)
+        except BaseException:
+            self.close()
+            raise
+        return self._judged(run, deadline)
+
+    def _judged(self, run: Run, deadline: float) -> Results:
+        """Return the results, or raise what went wrong; an incomplete run costs the processes."""
+        diagnosis = Diagnosis(self.layout, run, deadline)
+        if run.complete and not diagnosis.failures:
+            return Results(self.layout, run.outcomes)
+        if not run.complete:
+            self.close()
+        said = printed({rank: o.output for rank, o in run.outcomes.items() if o.output})
+        if said:
+            print(said)
+        raise (RanksInterrupted if run.interrupted else RanksError)(diagnosis)
+
+    def _ranks(self, only: Iterable[int] | None) -> list[int]:
+        if only is None:
+            return list(range(self.layout.world_size))
+        ranks = sorted({self.layout.check_rank(rank) for rank in only})
+        if not ranks:
+            raise ValueError("only=[] leaves no rank to run on")
+        return ranks
+
+
+def _report_group(kind: str, groups: Any) -> list[int] | None:
+    import torch.distributed as dist
+
+    return dist.get_process_group_ranks(groups[kind]) if kind in groups else None
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+        raise ValueError(f"timeout must be a number of seconds above 0, got {value!r}")
+    return float(value)
+
+
+def _packed(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+    import cloudpickle
+
+    if not callable(function):
+        raise ValueError(f"run takes a function and its arguments, got {function!r}")
+    try:
+        packed: bytes = cloudpickle.dumps((function, args), protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        name = getattr(function, "__name__", "the function")
+        raise ValueError(
+            f"{name} or an argument of it cannot be sent to the ranks ({error}); "
+            f"create locks, files and connections inside the function"
+        ) from None
+    return packed

@@ -43,7 +43,7 @@ lint: .venv/.test  ## ruff and mypy
 
 unit: .venv/.test  ## unit tests, doctests, and the comparisons with Megatron and PyTorch
 	$(HEADING) 'unit tests, oracles, doctests'
-	@$(PY) -m pytest -q -m 'not browser'
+	@$(PY) -m pytest -q -p no:nbval -m 'not browser'
 
 lessons: .venv/.test  ## run every lesson and compare its outputs with the stored ones
 	$(HEADING) 'lessons against their stored outputs'
@@ -51,7 +51,7 @@ lessons: .venv/.test  ## run every lesson and compare its outputs with the store
 
 browser: .venv/.test  ## run every lesson in a real JupyterLab (skipped without Chromium)
 	$(HEADING) 'lessons in a browser'
-	@$(PY) -m pytest -q -rs tests/browser
+	@$(PY) -m pytest -q -p no:nbval -rs tests/browser
 
 bench: .venv/.test  ## measure (never part of the tests)
 	@for script in tests/benchmarks/bench_*.py; do $(PY) "$$script" || exit; done

@@ -164,7 +164,7 @@ be 1, 2, 4, 8 or 16; with pp=4, tp may be 1, 2 or 4
         chosen = self.dense if grid == "dense" else self.expert
         if isinstance(rank, np.ndarray):
             for extreme in (rank.min(), rank.max()) if rank.size else ():
-                self.check_rank(extreme)
+                self.check_rank(extreme.item())
             return chosen.coordinates(rank)
         return chosen.coordinates(self.check_rank(rank))
 
@@ -187,10 +187,7 @@ be 1, 2, 4, 8 or 16; with pp=4, tp may be 1, 2 or 4
         for axis, value in coordinates.items():
             if axis not in sizes:
                 raise ValueError(f"{axis!r} is not an axis here; axes: {listed(sizes)}")
-            lowest, highest = np.min(value), np.max(value)
-            if lowest < 0 or highest >= sizes[axis]:
-                wrong = lowest if lowest < 0 else highest
-                raise ValueError(f"{axis}={wrong} is out of range: 0 … {sizes[axis] - 1}")
+            _check_coordinate(axis, value, sizes[axis])
         missing = [axis for axis in grid.axes if sizes[axis] > 1 and axis not in coordinates]
         if missing:
             raise ValueError(f"which {listed(missing, ' and ')}? {self} needs it to name one rank")
@@ -335,3 +332,13 @@ be 1, 2, 4, 8 or 16; with pp=4, tp may be 1, 2 or 4
             f"(etp={self.etp}, ep={self.ep}): {reason}; an order that ends in pp, such as "
             f"{MEGATRON_ORDER!r}, fits"
         )
+
+
+def _check_coordinate(axis: str, value: object, size: int) -> None:
+    """Raise unless a coordinate, or each of an array, is a whole number below ``size``."""
+    values = np.asarray(value)
+    if not (np.issubdtype(values.dtype, np.integer) and values.size):
+        raise ValueError(f"{axis} must be a whole number or an array of them, got {value!r}")
+    wrong = values[(values < 0) | (values >= size)]
+    if wrong.size:
+        raise ValueError(f"{axis}={wrong.flat[0]} is out of range: 0 … {size - 1}")

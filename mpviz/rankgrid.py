@@ -140,6 +140,10 @@ class RankGrid:
     axes: tuple[str, ...]
     sizes: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.axes) != len(self.sizes):
+            raise ValueError(f"{len(self.axes)} axes {self.axes} with sizes {self.sizes}")
+
     @property
     def world_size(self) -> int:
         """Number of ranks."""
@@ -178,6 +182,9 @@ class RankGrid:
         however ``axes`` is spelled. Source: Megatron-LM ``core/parallel_state.py``,
         ``generate_masked_orthogonal_rank_groups``, whose loops this replaces.
         """
+        unknown = [axis for axis in axes if axis not in self.axes]
+        if unknown:
+            raise ValueError(f"no axis {', '.join(unknown)} in a grid of {', '.join(self.axes)}")
         # NumPy's last dimension varies fastest, so the grid is laid out back to front.
         slowest_first = self.axes[::-1]
         cube = np.arange(self.world_size, dtype=np.int64).reshape(self.sizes[::-1])

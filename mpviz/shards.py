@@ -69,7 +69,7 @@ def copy_of(layout: ParallelLayout, rank: Ranks) -> Ranks:
     array([0, 1, 0])
     """
     at = layout.coordinates(rank)
-    cp_first = layout.dense.strides["cp"] < layout.dense.strides["dp"] or layout.dp == 1
+    cp_first = layout.dense.strides["cp"] < layout.dense.strides["dp"]
     return at["cp"] + at["dp"] * layout.cp if cp_first else at["dp"] + at["cp"] * layout.dp
 
 
@@ -83,7 +83,10 @@ def symbol(layout: ParallelLayout, piece: int) -> str:
     >>> symbol(ParallelLayout(nodes=16, tp=8, pp=16), 17)
     'B1'
     """
-    if layout.tp * layout.pp <= len(SYMBOLS):
+    pieces = layout.tp * layout.pp
+    if not 0 <= piece < pieces:
+        raise ValueError(f"piece {piece} is out of range: 0 … {pieces - 1}")
+    if pieces <= len(SYMBOLS):
         return SYMBOLS[piece]
     tp_rank, pp_rank = divmod(piece, layout.pp)
     return f"{letters(tp_rank)}{pp_rank}"
@@ -148,11 +151,13 @@ def layers_of(
     """
     num_layers, pp = whole_number("num_layers", num_layers), whole_number("pp", pp)
     chunks = whole_number("chunks", chunks)
+    if chunks > 1 and pp == 1:
+        raise ValueError(f"chunks={chunks} interleaves the stages of a pipeline; pp=1 has none")
     counts = _layer_counts(num_layers, pp, first, last)
     for pp_rank, count in enumerate(counts):
         if count % chunks:
             raise ValueError(
-                f"{count} layers on pipeline rank {pp_rank} cannot be dealt to chunks={chunks}; "
+                f"the {count} layers of pipeline rank {pp_rank} cannot be dealt to chunks={chunks}; "
                 f"chunks may be {listed(divisors(count), ' or ')}"
             )
     dealt: list[list[range]] = [[] for _ in range(pp)]
@@ -175,7 +180,7 @@ def _layer_counts(num_layers: int, pp: int, first: int | None, last: int | None)
     fixed = {rank: count for rank, count in ((0, first), (pp - 1, last)) if count is not None}
     left, ranks_left = num_layers - sum(fixed.values()), pp - len(fixed)
     if left < ranks_left or left % max(ranks_left, 1) or (not ranks_left and left):
-        dealt = f"{left} of the {num_layers} layers" if fixed else f"{num_layers} layers"
+        dealt = f"{left} of the {num_layers} layers" if fixed else f"the {num_layers} layers"
         fits = [n for n in divisors(num_layers) if n > 1]
         hint = f"; pp may be {listed(fits, ' or ')}" if fits and not fixed else ""
         raise ValueError(

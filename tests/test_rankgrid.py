@@ -159,3 +159,13 @@ def test_many_groups_and_long_groups_print_shortened() -> None:
     assert many == ("1,017 dp groups of 1\n" + " | ".join(map(str, range(16))) + " | … 1,001 more")
     long = repr(Groups("dp", np.arange(2000).reshape(1, 2000)))
     assert long == "1 dp group of 2,000\n" + " ".join(map(str, range(14))) + " … 1999"
+
+
+def test_an_axis_the_grid_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="no axis xx in a grid of tp, dp"):
+        RankGrid(("tp", "dp"), (2, 2)).groups(["tp", "xx"])
+
+
+def test_every_axis_has_a_size() -> None:
+    with pytest.raises(ValueError, match=r"2 axes \('tp', 'dp'\) with sizes \(2,\)"):
+        RankGrid(("tp", "dp"), (2,))

@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import divisors, layouts, small
 
@@ -129,6 +129,7 @@ def test_without_a_pipeline_one_rank_holds_all_layers() -> None:
 def test_layers_are_dealt_once_each_in_chunks_of_equal_length(
     pp: int, chunks: int, per_chunk: tuple[int, int, int], data: st.DataObject
 ) -> None:
+    assume(pp > 1 or chunks == 1)
     middle, *ends = (count * chunks for count in per_chunk)
     first, last = (data.draw(st.sampled_from([None, end])) if pp > 1 else None for end in ends)
     counts = [middle] * pp
@@ -155,12 +156,12 @@ def test_layers_are_dealt_once_each_in_chunks_of_equal_length(
         ({"first": 1.0}, "first must be a whole number ≥ 1, got 1.0"),
         (
             {"pp": 3},
-            "16 layers cannot be dealt evenly to 3 of the 3 pipeline ranks; pp may be "
+            "the 16 layers cannot be dealt evenly to 3 of the 3 pipeline ranks; pp may be "
             "2, 4, 8 or 16; or give first= and last= their own number of layers",
         ),
         (
             {"num_layers": 2},
-            "2 layers cannot be dealt evenly to 4 of the 4 pipeline ranks; pp may be 2; "
+            "the 2 layers cannot be dealt evenly to 4 of the 4 pipeline ranks; pp may be 2; "
             "or give first= and last= their own number of layers",
         ),
         (
@@ -180,14 +181,19 @@ def test_layers_are_dealt_once_each_in_chunks_of_equal_length(
         ),
         (
             {"chunks": 3},
-            "4 layers on pipeline rank 0 cannot be dealt to chunks=3; chunks may be 1, 2 or 4",
+            "the 4 layers of pipeline rank 0 cannot be dealt to chunks=3; chunks may be 1, 2 or 4",
         ),
         (
             {"first": 4, "last": 6, "pp": 3, "chunks": 4},
-            "6 layers on pipeline rank 1 cannot be dealt to chunks=4; chunks may be 1, 2, 3 or 6",
+            "the 6 layers of pipeline rank 1 cannot be dealt to chunks=4; "
+            "chunks may be 1, 2, 3 or 6",
         ),
         ({"pp": 1, "first": 0}, "first must be a whole number ≥ 1, got 0"),
         ({"pp": 1, "last": 16.0}, "last must be a whole number ≥ 1, got 16.0"),
+        (
+            {"pp": 1, "chunks": 2},
+            "chunks=2 interleaves the stages of a pipeline; pp=1 has none",
+        ),
         ({"pp": 1, "first": 8}, "with pp=1 the only rank holds all 16 layers"),
         ({"pp": 1, "last": 8}, "with pp=1 the only rank holds all 16 layers"),
     ],
@@ -273,7 +279,9 @@ def test_interleaved_ranks_say_each_chunk() -> None:
 def test_one_model_copy_holds_every_part_of_every_layer_once(layout: ParallelLayout) -> None:
     num_layers = 2 * layout.pp
     for copy in layout.groups("model"):
-        shards = [held_by(layout, rank, num_layers, chunks=2) for rank in copy]
+        shards = [
+            held_by(layout, rank, num_layers, chunks=2 if layout.pp > 1 else 1) for rank in copy
+        ]
         parts = sorted((layer, shard.tp_rank) for shard in shards for layer in shard.layers)
         assert parts == [
             (layer, tp_rank) for layer in range(1, num_layers + 1) for tp_rank in range(layout.tp)
@@ -294,3 +302,9 @@ def test_ranks_outside_the_world_hold_nothing(rank: Any, expected: str) -> None:
         with pytest.raises(ValueError) as refused:
             question()
         assert str(refused.value) == expected
+
+
+@pytest.mark.parametrize("piece", [-1, 8])
+def test_a_piece_the_model_does_not_have_is_refused(piece: int) -> None:
+    with pytest.raises(ValueError, match=f"piece {piece} is out of range: 0 … 7"):
+        symbol(SLIDE, piece)

@@ -23,7 +23,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # The stages of `make test` stop at the first failure, in their order, under `make -j` too.
 .NOTPARALLEL:
-.PHONY: help lab test lint unit lessons browser bench notebooks format constraints clean
+.PHONY: help lab test lint unit lessons browser bench pictures notebooks format constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -55,6 +55,9 @@ browser: .venv/.test  ## run every lesson in a real JupyterLab (skipped without 
 
 bench: .venv/.test  ## measure (never part of the tests)
 	@for script in tests/benchmarks/bench_*.py; do $(PY) "$$script" || exit; done
+
+pictures: .venv/.test  ## save every drawing of every corner case as PNG, to look at
+	@$(PY) tests/draw/gallery.py
 
 notebooks: .venv/.test  ## execute the lessons and store their outputs (NOTEBOOKS=)
 	@$(PY) tests/notebooks/refresh.py $(NOTEBOOKS)

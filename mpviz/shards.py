@@ -157,8 +157,8 @@ def layers_of(
     for pp_rank, count in enumerate(counts):
         if count % chunks:
             raise ValueError(
-                f"the {count} layers of pipeline rank {pp_rank} cannot be dealt to chunks={chunks}; "
-                f"chunks may be {listed(divisors(count), ' or ')}"
+                f"the {count} layers of pipeline rank {pp_rank} cannot be dealt to "
+                f"chunks={chunks}; chunks may be {listed(divisors(count), ' or ')}"
             )
     dealt: list[list[range]] = [[] for _ in range(pp)]
     start = 1

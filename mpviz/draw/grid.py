@@ -15,8 +15,8 @@ from .theme import MAX_WIDTH
 _SYMBOLS_NOTE = "symbol: piece of the model · subscript: model copy · small number: GPU (rank)"
 
 # Colour indices of a focused rank and its peers where cells are a few pixels.
-_STRONG = {"here": 13, "tp": 9, "cp": 10, "dp": 14, "pp": 12}
-_STRONG_NOTE = "vermillion: here · sky blue: tp · green: cp · purple: dp · blue: pp"
+_STRONG = {"here": 13, "tp": 9, "cp": 10, "dp": 14, "dp-cp": 14, "pp": 12}
+_STRONG_NOTE = "vermillion: here · sky blue: tp · green: cp · purple: dp, dp-cp · blue: pp"
 
 
 def grid(layout: ParallelLayout, *, focus: int | None = None, ax: Axes | None = None) -> Picture:
@@ -105,15 +105,15 @@ def piece_skin(layout: ParallelLayout) -> Skin:
 
 
 def focused(layout: ParallelLayout, skin: Skin, rank: int, *, strong: bool) -> Skin:
-    """Fade all but one rank and its peers; tag each peer with the axis it shares.
+    """Fade all but one rank and its peers; tag each peer with the group they share.
 
     ``strong`` gives each axis a full colour, to be seen where a cell is a few pixels.
     """
     rank = layout.check_rank(rank)
     tags = {rank: "here"}
-    for axis in ("tp", "cp", "dp", "pp"):
-        for peer in layout.groups(axis).of(rank):
-            tags.setdefault(peer, axis)
+    for kind in ("tp", "cp", "dp", "pp", "dp-cp"):  # the last: gradients also cross both axes
+        for peer in layout.groups(kind).of(rank):
+            tags.setdefault(peer, kind)
     spoken_of = list(tags)
     color = np.full_like(skin.color, FADED)
     color[spoken_of] = [_STRONG[tag] for tag in tags.values()] if strong else skin.color[spoken_of]

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import layouts
 
-from mpviz import ParallelLayout, draw, presets
+from mpviz import Event, ParallelLayout, draw, presets
 from mpviz.draw import Picture
 from mpviz.draw.glyphs import box_of
 from mpviz.draw.scene import Box, Label, Raster, Scene
@@ -25,6 +25,10 @@ DRAWINGS: dict[str, Callable[[ParallelLayout], Picture]] = {
     "copies on the cluster": lambda layout: draw.groups(layout, "model", on="cluster"),
     "embedding groups": lambda layout: draw.groups(layout, "embedding"),
     "compared": lambda layout: draw.compare(layout, layout),
+    "a number on each rank": lambda layout: draw.values(
+        layout, {rank: str(rank % 7) for rank in range(layout.world_size)}
+    ),
+    "long words on some ranks": lambda layout: draw.values(layout, {0: "tensor([1.0, 2.0])" * 9}),
 }
 
 CORNER_CASES = [
@@ -94,6 +98,35 @@ def test_nothing_is_small_clipped_overlapping_or_faint(name, layout):
     scene = DRAWINGS[name](layout).scene
     check(scene)
     assert scene.width <= MAX_WIDTH + 100
+
+
+def _ring(world_size: int) -> list[Event]:
+    """Each rank sends to its right, while it hears from its left."""
+    ranks = tuple(range(world_size))
+    return [
+        Event(
+            rank, name, 0.1 * rank, 0.1 * rank + span, ranks, 10**rank, (rank + step) % world_size
+        )
+        for rank in ranks
+        for name, step, span in (("isend", 1, 0.5), ("recv", -1, 0.01))
+    ]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 16])
+def test_traffic_and_timelines_too(world_size):
+    check(draw.traffic(_ring(world_size), world_size).scene)
+    check(draw.timeline(_ring(world_size)).scene)
+
+
+def test_a_run_without_messages_or_events():
+    check(draw.traffic([], 4).scene)
+    with pytest.raises(ValueError, match="no event to draw; was the run recorded"):
+        draw.timeline([])
+
+
+def test_a_table_of_too_many_ranks_is_refused():
+    with pytest.raises(ValueError, match="a table of 65 ranks cannot be read; at most 64"):
+        draw.traffic([], 65)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

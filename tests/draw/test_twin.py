@@ -98,3 +98,11 @@ def test_a_focused_rank_names_what_it_shares_with_each_peer():
     for word in ("⋈₁ 5 here", "⊕₁ 4 tp", "⋈₂ 7 dp", "△₁ 1 pp", "#₁ 9 pp", "○₁ 13 pp"):
         assert word in text
     assert text.count("·") == 10
+
+
+def test_with_context_parallelism_gradients_also_reach_ranks_that_differ_in_both_axes():
+    layout = ParallelLayout(nodes=2, tp=2, pp=2, cp=2)
+    text = draw.grid(layout, focus=0).text
+    for word in ("★₁ 0 here", "★₂ 2 cp", "★₃ 4 dp", "★₄ 6 dp-cp", "□₁ 1 tp", "⊕₁ 8 pp"):
+        assert word in text
+    assert set(layout.groups("dp-cp").of(0)) == {0, 2, 4, 6}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .layout import ParallelLayout
     from .names import GROUP_KINDS, MEGATRON_ORDER, TP_PP_DP_ORDER
     from .rankgrid import Groups, RankGrid
-    from .timeline import Event
+    from .timeline import Event, sent_bytes
     from .world import RanksError, World
 
 __version__ = "0.1.0"
@@ -37,6 +37,7 @@ _HOME = {
     "Groups": "rankgrid",
     "RankGrid": "rankgrid",
     "Event": "timeline",
+    "sent_bytes": "timeline",
     "World": "world",
     "RanksError": "world",
     "doctor": "_doctor",
@@ -57,6 +58,7 @@ __all__ = [
     "draw",
     "exercises",
     "presets",
+    "sent_bytes",
     "shards",
 ]
 

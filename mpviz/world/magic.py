@@ -1,6 +1,5 @@
 """``%%ranks``: run a cell on every rank of a world."""
 
-import shlex
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -19,7 +18,7 @@ class RanksMagics(Magics):
     @argument("world", nargs="?", default="world", help="the variable that holds the World")
     @argument("--only", default=None, help="run on these ranks alone: 0,2 or 4-7")
     @argument("--timeout", type=float, default=None, help="seconds")
-    @argument("--record", default=None, metavar="NAME", help="keep the events in this variable")
+    @argument("--record", action="store_true", help="keep the events in world.events")
     @cell_magic
     def ranks(self, line: str, cell: str) -> Results | None:
         """Run the cell on every rank. Variables live on; the last expression is the result."""
@@ -29,10 +28,8 @@ class RanksMagics(Magics):
             cell,
             only=None if asked.only is None else rank_list(asked.only),
             timeout=asked.timeout,
-            record=asked.record is not None,
+            record=asked.record,
         )
-        if asked.record is not None:
-            self.shell.user_ns[asked.record] = results.events
         said = printed(results.output)
         if said:
             print(said)
@@ -56,11 +53,12 @@ def rank_list(text: str) -> list[int]:
     [0, 2, 4, 5, 6, 7]
     """
     ranks: list[int] = []
-    for part in shlex.split(text.replace(",", " ")):
-        first, _, last = part.partition("-")
-        if not first.isdigit() or not (last or first).isdigit():
-            raise ValueError(f"--only takes ranks such as 0,2 or 4-7, got {text!r}")
-        ranks += range(int(first), int(last or first) + 1)
+    for part in text.strip("'\"").replace(",", " ").split():
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+            raise UsageError(f"--only takes ranks such as 0,2 or 4-7, got {text!r}")
+        ranks += range(int(first), int(last) + 1)
     return ranks
 
 

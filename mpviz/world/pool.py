@@ -1,33 +1,35 @@
-"""The rank processes, seen from the notebook: start, send, wait with a deadline, replace.
+"""The rank processes, seen from the notebook: send, wait with a deadline, replace."""
 
-Started through a `forkserver` that has imported torch once: sixteen ranks then cost a quarter of
-a second and about 15 MB each. Standard library only; the notebook's own process never needs torch.
-"""
-
-import multiprocessing as mp
 import os
 import pickle
 import re
 import shutil
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
-from selectors import EVENT_READ, DefaultSelector
-from typing import Any
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 from ..layout import ParallelLayout
+from . import guard
+from .interrupts import interrupts_held
+from .launch import Member, launched
 from .protocol import Job, Outcome, Place
+from .whereabouts import is_learners
 
 START_DEADLINE = 120.0
-_ANSWER_DEADLINE = 1.0
+_ANSWER_DEADLINE = 0.7
+_SIGNAL_DEADLINE = 0.3
 _GRACE = 0.5
+
+Answers = SimpleQueue[tuple[int, bytes | None]]
+Orders = SimpleQueue[tuple[bytes | None, Answers] | None]
 
 
 @dataclass
@@ -44,6 +46,8 @@ class Run:
         Of each rank that neither answered nor died: where it was last seen.
     interrupted : bool
         Whether the wait ended because the user interrupted it.
+    logs : dict of int to str
+        What each rank that died had written below Python.
     """
 
     outcomes: dict[int, Outcome] = field(default_factory=dict)
@@ -57,41 +61,46 @@ class Run:
         """Whether every rank answered."""
         return not self.died and not self.places
 
-
-@dataclass
-class _Member:
-    process: Any
-    jobs: Connection
-    control: Connection
+    @property
+    def usable(self) -> bool:
+        """Whether the ranks can go on: all there, and connected with each other."""
+        cut = any(o.failure is not None and o.failure.disconnects for o in self.outcomes.values())
+        return self.complete and not cut
 
 
 class Pool:
     """One process for each rank of a layout. Alive from construction until `close`."""
 
     def __init__(self, layout: ParallelLayout, *, deadline: float, threads: int) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="mpviz-"))  # readable by its owner only
-        self._members: list[_Member] = []
-        self._selector = DefaultSelector()
+        self._members: list[Member] = []
+        self._conversations: list[tuple[Thread, Orders]] = []
+        self._folder: Path | None = None
         self._owner = os.getpid()
-        context = mp.get_context("forkserver")
-        context.set_forkserver_preload(["mpviz.world.worker"])
         try:
-            with _main_hidden():
-                for rank in range(layout.world_size):
-                    self._members.append(
-                        _started(context, rank, layout, self._folder, deadline, threads)
-                    )
-            for rank, member in enumerate(self._members):
-                self._selector.register(member.jobs, EVENT_READ, rank)
-            started = self._gather(range(layout.world_size), START_DEADLINE)
+            with interrupts_held():
+                guard.watch(get_temp_dir())
+                self._folder = Path(tempfile.mkdtemp(prefix="mpviz-"))  # for its owner only
+                launched(
+                    layout,
+                    self._folder,
+                    deadline=deadline,
+                    threads=threads,
+                    each=self._members.append,
+                )
+                self._conversations = [
+                    _conversation(rank, member.jobs) for rank, member in enumerate(self._members)
+                ]
+                guard.watch(str(self._folder), self.pids)
+            started = self._gather(range(layout.world_size), None, START_DEADLINE)
+            if started.interrupted:
+                raise KeyboardInterrupt
+            problems = [outcome.failure for outcome in started.outcomes.values() if outcome.failure]
+            if problems or not started.complete:
+                reason = problems[0].trace if problems else f"{started.died or started.places}"
+                raise RuntimeError(f"the ranks did not start:\n{reason}")
         except BaseException:
             self.close()
             raise
-        problems = [run.failure for run in started.outcomes.values() if run.failure]
-        if problems or not started.complete:
-            self.close()
-            reason = problems[0].trace if problems else f"{started.died or started.places}"
-            raise RuntimeError(f"the ranks did not start:\n{reason}")
 
     @property
     def alive(self) -> bool:
@@ -106,156 +115,184 @@ class Pool:
     def run(
         self, job: Job, ranks: Sequence[int], deadline: float, watch: Callable[[int], None]
     ) -> Run:
-        """Give a job to some ranks and wait for them. After an incomplete run, close the pool.
+        """Give a job to some ranks and wait for them. After an unusable run, close the pool.
 
         ``watch`` is called now and then with the number of ranks that are done.
         """
-        packed = pickle.dumps(job)
-        run = Run()
-        for rank in ranks:
-            try:
-                self._members[rank].jobs.send_bytes(packed)
-            except OSError:
-                run.died[rank] = self._exit_code(rank)
-        return self._gather([rank for rank in ranks if rank not in run.died], deadline, run, watch)
+        return self._gather(ranks, pickle.dumps(job), deadline, watch)
 
     # ---- waiting
 
     def _gather(
         self,
         ranks: Sequence[int],
+        packed: bytes | None,
         deadline: float,
-        run: Run | None = None,
         watch: Callable[[int], None] = lambda done: None,
     ) -> Run:
-        run = run or Run()
+        run = Run()
         waiting = set(ranks)
+        answers: Answers = SimpleQueue()
         end = time.monotonic() + deadline
         try:
-            while waiting:
-                left = end - time.monotonic()
-                if left <= 0 or (_is_hopeless(run) and self._all_stuck(waiting)):
-                    break
-                ready = self._selector.select(min(left, _GRACE))
-                for key, _ in ready:
-                    self._receive(key.data, run)
-                    waiting.discard(key.data)
-                if not ready:
+            for rank in ranks:
+                self._conversations[rank][1].put((packed, answers))
+            while waiting and (left := end - time.monotonic()) > 0:
+                try:
+                    waiting.discard(self._take(answers, run, min(left, _GRACE)))
+                except Empty:
                     watch(len(run.outcomes))
+                    self._hang_up_on_dead(waiting)
+                    if _is_hopeless(run) and self._all_stuck(waiting):
+                        break
         except KeyboardInterrupt:
             run.interrupted = True
-        run.places.update(self.places(sorted(waiting)))
+        with suppress(Empty), interrupts_held():
+            while True:
+                waiting.discard(self._take(answers, run, 0))
+        run.places = self.places(waiting)
         return run
 
-    def _receive(self, rank: int, run: Run) -> None:
-        try:
-            run.outcomes[rank] = pickle.loads(self._members[rank].jobs.recv_bytes())
-        except (EOFError, OSError):
-            self._selector.unregister(self._members[rank].jobs)
-            run.died[rank] = self._exit_code(rank)
-            log = self._folder / f"rank-{rank}.log"
-            run.logs[rank] = log.read_text(errors="replace")[-4_000:] if log.exists() else ""
-
-    def _exit_code(self, rank: int) -> int:
+    def _take(self, answers: Answers, run: Run, seconds: float) -> int:
+        """Note the next answer in ``run``; return whose it is."""
+        rank, answer = answers.get(timeout=seconds)
+        if answer is not None:
+            run.outcomes[rank] = pickle.loads(answer)
+            return rank
         process = self._members[rank].process
-        process.join(_ANSWER_DEADLINE)
-        return int(process.exitcode or 0)
+        process.join(_GRACE)
+        run.died[rank] = int(process.exitcode or 0)
+        assert self._folder is not None
+        with suppress(OSError):
+            run.logs[rank] = (self._folder / f"rank-{rank}.log").read_text(errors="replace")[-4000:]
+        return rank
+
+    def _hang_up_on_dead(self, ranks: Iterable[int]) -> None:
+        """End the wait for dead ranks, whose pipes may live on in a child of theirs."""
+        for rank in ranks:
+            if not self._members[rank].process.is_alive():
+                self._members[rank].hang_up()
 
     def _all_stuck(self, ranks: Iterable[int]) -> bool:
-        """Whether all these ranks wait for somebody: once one has failed, they wait for ever."""
-        return all(place.waits_in for place in self.places(ranks).values())
+        """Whether all these ranks wait for somebody who does not come."""
+        places = self._answered(ranks)
+        if not all(rank in places and places[rank].waits_in for rank in ranks):
+            return False
+        # Where all have come together, they are at work and will be through.
+        return not any(_has_met(rank, places) for rank in places)
+
+    # ---- where they are
 
     def places(self, ranks: Iterable[int]) -> dict[int, Place]:
         """Ask ranks where they are; if one cannot answer, read it off a signal's traceback."""
-        asked: dict[Connection, int] = {}
-        for rank in ranks:
-            with suppress(OSError):
-                self._members[rank].control.send(None)
-            asked[self._members[rank].control] = rank
-        found: dict[int, Place] = {}
-        end = time.monotonic() + _ANSWER_DEADLINE
-        while asked and wait(list(asked), max(0.0, end - time.monotonic())):
-            for control in [control for control in asked if control.poll()]:
-                rank = asked.pop(control)
-                try:
-                    found[rank] = control.recv()
-                except (EOFError, OSError):
-                    found[rank] = Place()
-        found |= self._signalled(list(asked.values()))
-        return dict(sorted(found.items()))
+        found = self._answered(ranks)
+        return dict(sorted((found | self._signalled(set(ranks) - set(found))).items()))
 
-    def _signalled(self, ranks: Sequence[int]) -> dict[int, Place]:
-        """Let ranks whose Python is held up write their stack from a signal handler."""
+    def _answered(self, ranks: Iterable[int]) -> dict[int, Place]:
+        asked: dict[Connection, int] = {}
+        found: dict[int, Place] = {}
         for rank in ranks:
+            member = self._members[rank]
+            with suppress(EOFError, OSError):
+                if member.unanswered and member.control.poll():
+                    member.control.recv()  # where it was when it was asked before
+                    member.unanswered = False
+                if not member.unanswered:
+                    member.control.send(None)
+                    member.unanswered = True
+            asked[member.control] = rank
+        end = time.monotonic() + _ANSWER_DEADLINE
+        while asked and (ready := wait(list(asked), max(0.0, end - time.monotonic()))):
+            for control in [control for control in asked if control in ready]:
+                rank = asked.pop(control)
+                with suppress(EOFError, OSError):
+                    found[rank] = control.recv()
+                    self._members[rank].unanswered = False
+        return found
+
+    def _signalled(self, ranks: Iterable[int]) -> dict[int, Place]:
+        """Let ranks whose Python is held up write their stack from a signal handler."""
+        assert self._folder is not None
+        files = {rank: self._folder / f"rank-{rank}.stack" for rank in ranks}
+        for rank in files:
             with suppress(ProcessLookupError):
                 os.kill(self._members[rank].process.pid, signal.SIGUSR1)
-        if ranks:
-            time.sleep(0.2)
-        stacks = {rank: (self._folder / f"rank-{rank}.stack").read_text() for rank in ranks}
-        return {rank: _innermost(stack) for rank, stack in stacks.items()}
+        end = time.monotonic() + _SIGNAL_DEADLINE
+        while time.monotonic() < end and not all(map(_is_written, files.values())):
+            time.sleep(0.02)
+        return {rank: _innermost(file) for rank, file in files.items()}
 
     # ---- the end
 
     def close(self) -> None:
         """End every process and remove every file; again does nothing."""
-        if os.getpid() != self._owner:
+        if os.getpid() != self._owner or self._folder is None:
             return
-        for member in self._members:
-            member.process.kill()
-        for member in self._members:
-            member.process.join(5)
-            # Only now: to a living rank, the end of its pipes means that its owner died.
-            member.jobs.close()
-            member.control.close()
-        self._members = []
-        self._selector.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with interrupts_held():
+            for member in self._members:
+                member.process.kill()
+            for member in self._members:
+                member.process.join(5)
+                # Only now: to a living rank, the end of its pipes means that its owner died.
+                member.hang_up()
+            for thread, orders in self._conversations:
+                orders.put(None)
+                thread.join(1)
+            for member in self._members:
+                member.jobs.close()
+                member.control.close()
+            self._members, self._conversations = [], []
+            shutil.rmtree(self._folder, ignore_errors=True)
+            guard.forget(str(self._folder))
+            self._folder = None
 
 
-def _innermost(stack: str) -> Place:
-    """Read the first line of a traceback by `faulthandler`, the innermost frame."""
-    match = re.search(r'File "(.+)", line (\d+)', stack)
-    return Place(match[1], int(match[2])) if match else Place()
+def _conversation(rank: int, jobs: Connection) -> tuple[Thread, Orders]:
+    """Start the thread that gives a rank its jobs and awaits its answers.
+
+    A rank may stop reading or writing in the middle of a message; that must hold up neither the
+    deadline nor the user's interrupt.
+    """
+    orders: Orders = SimpleQueue()
+
+    def converse() -> None:
+        while (order := orders.get()) is not None:
+            packed, answers = order
+            try:
+                if packed is not None:
+                    jobs.send_bytes(packed)
+                answers.put((rank, jobs.recv_bytes()))
+            except (EOFError, OSError):
+                answers.put((rank, None))
+
+    thread = Thread(target=converse, name=f"to rank {rank}", daemon=True)
+    thread.start()
+    return thread, orders
+
+
+def _has_met(rank: int, places: dict[int, Place]) -> bool:
+    """Whether everybody whom a rank waits for is there too."""
+    place = places[rank]
+    if place.peer is not None:
+        return place.peer in places and places[place.peer].peer == rank
+    return bool(place.group) and all(
+        other in places and places[other].group == place.group for other in place.group
+    )
+
+
+def _is_written(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
+
+
+def _innermost(file: Path) -> Place:
+    """Read the learner's innermost line from a traceback by `faulthandler`."""
+    stack = file.read_text() if file.exists() else ""
+    if not stack:
+        return Place(silent=True)
+    lines = re.findall(r'File "(.+)", line (\d+)', stack)
+    return next((Place(name, int(line)) for name, line in lines if is_learners(name)), Place())
 
 
 def _is_hopeless(run: Run) -> bool:
     """Whether a rank failed or died, so that the others may wait in vain."""
     return bool(run.died) or any(outcome.failure for outcome in run.outcomes.values())
-
-
-def _started(
-    context: Any, rank: int, layout: ParallelLayout, folder: Path, deadline: float, threads: int
-) -> _Member:
-    jobs, its_jobs = context.Pipe()
-    control, its_control = context.Pipe()
-    process = context.Process(
-        target=_serve,
-        args=(rank, layout, (str(folder), get_temp_dir()), its_jobs, its_control),
-        kwargs={"deadline": deadline, "threads": threads},
-        name=f"rank {rank}",
-        daemon=True,
-    )
-    process.start()
-    # With our copies closed, a pipe ends exactly when its rank does.
-    its_jobs.close()
-    its_control.close()
-    return _Member(process, jobs, control)
-
-
-def _serve(*args: Any, **kwargs: Any) -> None:
-    from .worker import main
-
-    main(*args, **kwargs)
-
-
-@contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Keep multiprocessing from running the user's script again in every rank."""
-    main = vars(sys.modules["__main__"])
-    kept = dict(main)
-    main.pop("__file__", None)
-    main["__spec__"] = None
-    try:
-        yield
-    finally:
-        main.update({name: kept[name] for name in ("__file__", "__spec__") if name in kept})

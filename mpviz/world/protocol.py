@@ -44,6 +44,8 @@ class Place:
         ``"dp"`` …; ``"world"`` for all ranks, empty for a group made by the learner.
     peer : int, optional
         The other rank of a send or recv.
+    silent : bool
+        Whether the rank did not answer at all.
     """
 
     file: str = ""
@@ -53,6 +55,7 @@ class Place:
     group: tuple[int, ...] = ()
     group_name: str = ""
     peer: int | None = None
+    silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,15 @@ class Failure:
         The learner's line.
     trace : str
         The traceback, the package's own frames left out.
+    disconnects : bool
+        Whether it comes out of the communication itself; gloo then gives up the connection.
     """
 
     kind: str
     message: str
     place: Place
     trace: str
+    disconnects: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Outcome:
     Attributes
     ----------
     text : str
-        The result as Python shows it; empty for None.
+        The result as Python shows it, text without quotes; empty for None.
     value : bytes
         The result, pickled; empty for None.
     output : str

@@ -6,10 +6,9 @@ The functions of ``torch.distributed`` are wrapped while a run is recorded, and 
 
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ _RECORDED = {
     "reduce": "tensor",
     "all_gather": "tensor",
     "all_gather_into_tensor": "input_tensor",
-    "all_gather_single": "input",
+    "all_gather_single": "input_tensor",
     "reduce_scatter": "input_list",
     "reduce_scatter_tensor": "input",
     "reduce_scatter_single": "input",
@@ -40,6 +39,7 @@ _RECORDED = {
     "barrier": "",
 }
 _PEERS = ("dst", "src", "group_dst", "group_src")
+_ROOT_MAY_BE_LEFT_OUT = ("gather", "scatter")
 
 
 @contextmanager
@@ -55,20 +55,55 @@ def recording(rank: int, begun: float) -> Iterator[list[Event]]:
     """
     events: list[Event] = []
     recorder = _Recorder(rank, begun)
-    plain: list[tuple[ModuleType, str, Callable[..., Any]]] = [
-        (module, name, getattr(module, name))
-        for module in (dist, distributed_c10d)
-        for name in _RECORDED
-        if hasattr(module, name)
-    ]
-    for module, name, function in plain:
-        setattr(module, name, recorder.wrapped(name, function))
+    plain = {name: getattr(dist, name) for name in _RECORDED if hasattr(dist, name)}
+    recorded = {name: recorder.wrapped(name, function) for name, function in plain.items()}
+    messages = {plain[name]: recorded[name] for name in ("isend", "irecv")}
+    plain["batch_isend_irecv"] = dist.batch_isend_irecv
+    recorded["batch_isend_irecv"] = _batch_of(messages, dist.batch_isend_irecv)
+    make_message = dist.P2POp.__init__
+    dist.P2POp.__init__ = _of_plain(messages, make_message)  # type: ignore[method-assign]
+    _put(recorded)
     try:
         yield events
     finally:
-        for module, name, function in plain:
-            setattr(module, name, function)
+        _put(plain)
+        dist.P2POp.__init__ = make_message  # type: ignore[method-assign]
         events += recorder.events()
+
+
+def _put(functions: Mapping[str, Callable[..., Any]]) -> None:
+    # The same object in both modules: torch tells a P2POp's isend from its irecv by identity.
+    for module in (dist, distributed_c10d):
+        for name, function in functions.items():
+            setattr(module, name, function)
+
+
+Messages = Mapping[Callable[..., Any], Callable[..., Any]]
+
+
+def _of_plain(recorded: Messages, make: Callable[..., None]) -> Callable[..., None]:
+    """Return ``P2POp.__init__`` whose messages can also be sent when the recording is over."""
+    plain = {mine: torchs for torchs, mine in recorded.items()}
+
+    @wraps(make)
+    def call(self: dist.P2POp, op: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        make(self, plain.get(op, op), *args, **kwargs)
+
+    return call
+
+
+def _batch_of(recorded: Messages, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``batch_isend_irecv`` that records messages, whenever they were made."""
+
+    @wraps(function)
+    def call(p2p_op_list: list[dist.P2POp]) -> Any:
+        batch = []
+        for one in p2p_op_list:
+            batch.append(object.__new__(type(one)))
+            vars(batch[-1]).update(vars(one), op=recorded.get(one.op, one.op))
+        return function(batch)
+
+    return call
 
 
 class _Recorder:
@@ -76,6 +111,7 @@ class _Recorder:
         self._rank = rank
         self._begun = begun
         self._inside = False
+        self._over = False
         self._seen: list[tuple[dict[str, Any], list[float]]] = []
 
     def _now(self) -> float:
@@ -87,14 +123,23 @@ class _Recorder:
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self._inside:
+            # A learner's "from torch.distributed import …" may keep this function for ever.
+            if self._inside or self._over:
                 return function(*args, **kwargs)
+            try:
+                given = signature.bind(*args, **kwargs).arguments
+            except TypeError:
+                return function(*args, **kwargs)  # says what is wrong
+            if dist.get_rank(given.get("group")) < 0:
+                return function(*args, **kwargs)  # not a member, so nothing happens
             ended: list[float] = []
-            given = signature.bind(*args, **kwargs).arguments
             self._seen.append((self._described(name, given), ended))
             self._inside = True
             try:
                 work = function(*args, **kwargs)
+            except BaseException:
+                ended.append(self._now())
+                raise
             finally:
                 self._inside = False
             if hasattr(work, "wait"):
@@ -110,6 +155,8 @@ class _Recorder:
         peer = next((given[key] for key in _PEERS if given.get(key) is not None), None)
         if peer is not None and (given.get("group_dst"), given.get("group_src")) != (None, None):
             peer = members[peer]
+        if peer is None and name in _ROOT_MAY_BE_LEFT_OUT:
+            peer = 0
         return {
             "rank": self._rank,
             "name": name,
@@ -120,7 +167,8 @@ class _Recorder:
         }
 
     def events(self) -> list[Event]:
-        """Return what was seen; what nobody waited for ends with the run."""
+        """Stop, and return what was seen; what nobody waited for ends with the run."""
+        self._over = True
         return [Event(end=ended[0] if ended else self._now(), **seen) for seen, ended in self._seen]
 
 
@@ -136,8 +184,8 @@ class _TimedWork:
     def __init__(self, work: Any, ended: list[float], now: Callable[[], float]) -> None:
         self._work, self._ended, self._now = work, ended, now
 
-    def wait(self, *args: Any) -> Any:
-        result = self._work.wait(*args)
+    def wait(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._work.wait(*args, **kwargs)
         self._ended.append(self._now())
         return result
 

@@ -14,6 +14,7 @@ from .protocol import CELL, Failure, Place
 
 T = TypeVar("T")
 
+_NOWHERE = "outside your code"
 _MOST_GROUPS = 6
 _MOST_RANKS = 16
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
@@ -56,16 +57,17 @@ class Diagnosis:
         states |= {rank: f"died, {_cause(code)}" for rank, code in self.run.died.items()}
         for rank, place in self.run.places.items():
             waits_in = _waits_in(place)
-            states[rank] = f"waits in {waits_in}" if waits_in else "busy"
+            silent = "no answer" if place.silent else "busy"
+            states[rank] = f"waits in {waits_in}" if waits_in else silent
         return dict(sorted(states.items()))
 
     def __str__(self) -> str:
-        lines = [*self._deaths(), *self._raised(), *self._waits(), *self._busy()]
+        lines = [*self._deaths(), *self._raised(), *self._waits(), *self._busy(), *self._silent()]
         if self.run.interrupted:
             lines.insert(0, "Interrupted.")
         elif self.run.places and not (self.run.died or self.failures):
             lines.insert(0, f"Not done after {self.deadline:g} s.")
-        if not self.run.complete:
+        if not self.run.usable:
             lines.append(RESTARTED)
         return "\n".join(lines)
 
@@ -80,10 +82,13 @@ class Diagnosis:
     def _raised(self) -> list[str]:
         own = {r: f for r, f in self.failures.items() if not self._is_consequence(f)}
         lines = []
-        for failure, ranks in _by(own).items():
+        by_failure = list(_by(own).items())
+        for failure, ranks in by_failure[:_MOST_GROUPS]:
             count = f"{len(ranks)} of {len(self.states)} ranks raised"
             lines.append(f"{count} {failure.kind}: {failure.message}".rstrip(": "))
             lines.append(f"  {_ranks(ranks)}, {where(failure.place)}")
+        if len(by_failure) > _MOST_GROUPS:
+            lines.append(f"… and {len(by_failure) - _MOST_GROUPS} more such errors")
         lost = sorted(set(self.failures) - set(own))
         if lost:
             lines.append(f"{_ranks(lost)} then lost the connection.")
@@ -99,7 +104,7 @@ class Diagnosis:
         )
 
     def _waits(self) -> list[str]:
-        waiting = {r: p for r, p in self.run.places.items() if _waits_in(p)}
+        waiting = {r: p for r, p in sorted(self.run.places.items()) if _waits_in(p)}
         by_call: dict[tuple[str, str, str], list[int]] = defaultdict(list)
         for rank, place in waiting.items():
             by_call[_waits_in(place), place.group_name, where(place)].append(rank)
@@ -147,8 +152,16 @@ class Diagnosis:
         return "; ".join(f"{_ranks(who)} ({reason})" for reason, who in reasons.items())
 
     def _busy(self) -> list[str]:
-        busy = {r: where(p) for r, p in self.run.places.items() if not _waits_in(p)}
-        return [f"{_ranks(ranks)} busy at {line}" for line, ranks in _by(busy).items()]
+        places = self.run.places.items()
+        busy = {r: where(p) for r, p in places if not _waits_in(p) and not p.silent}
+        return [
+            f"{_ranks(ranks)} busy {'at ' * (line != _NOWHERE)}{line}"
+            for line, ranks in _by(busy).items()
+        ]
+
+    def _silent(self) -> list[str]:
+        silent = [rank for rank, place in self.run.places.items() if place.silent]
+        return [f"{_ranks(silent)} did not answer: stopped, or too busy"] if silent else []
 
 
 def _is_loss(failure: Failure) -> bool:
@@ -158,7 +171,7 @@ def _is_loss(failure: Failure) -> bool:
 def where(place: Place) -> str:
     """Return a learner's line, as text: its number, and what it says."""
     if not place.file:
-        return "outside your code"
+        return _NOWHERE
     in_cell = place.file == CELL or "ipykernel_" in place.file or place.file.startswith("<ipython")
     file = "" if in_cell else f" of {Path(place.file).name}"
     code = place.code or linecache.getline(place.file, place.line).strip()
@@ -173,7 +186,9 @@ def _waits_in(place: Place) -> str:
 def _cause(code: int) -> str:
     if code >= 0:
         return f"its process ended with exit code {code}"
-    return f"killed by signal {-code} ({signal.Signals(-code).name})"
+    names = {int(number): number.name for number in signal.Signals}  # not every signal has one
+    name = names.get(-code)
+    return f"killed by signal {-code}{f' ({name})' if name else ''}"
 
 
 def _by(values: Mapping[int, T]) -> dict[T, list[int]]:

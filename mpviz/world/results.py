@@ -33,8 +33,7 @@ class Results(Sequence[Any]):
         self._outcomes = dict(sorted(outcomes.items()))
         self.ranks = tuple(self._outcomes)
         self.output = {rank: o.output for rank, o in self._outcomes.items() if o.output}
-        events = (event for outcome in self._outcomes.values() for event in outcome.events)
-        self.events: tuple[Event, ...] = tuple(sorted(events, key=lambda event: event.start))
+        self.events = events_of(outcomes)
 
     @property
     def picture(self) -> "Picture":
@@ -42,10 +41,10 @@ class Results(Sequence[Any]):
         from ..draw import values
 
         words = {rank: outcome.text or "None" for rank, outcome in self._outcomes.items()}
-        count = len(words)
-        everyone = count == self._layout.world_size
-        title = f"What {'every rank' if everyone else f'{count} ranks'} returned"
-        return values(self._layout, words, title=title)
+        who = f"{len(words)} ranks" if len(words) > 1 else f"rank {self.ranks[0]}"
+        if len(words) == self._layout.world_size:
+            who = "every rank"
+        return values(self._layout, words, title=f"What {who} returned")
 
     def of(self, rank: int) -> Any:
         """Return the result of a rank, by its number in the world."""
@@ -78,6 +77,12 @@ class Results(Sequence[Any]):
     def all_none(self) -> bool:
         """Whether no rank returned anything."""
         return not any(outcome.value for outcome in self._outcomes.values())
+
+
+def events_of(outcomes: Mapping[int, Outcome]) -> tuple[Event, ...]:
+    """Return what all ranks recorded, in order of time."""
+    events = (event for outcome in outcomes.values() for event in outcome.events)
+    return tuple(sorted(events, key=lambda event: event.start))
 
 
 def printed(output: Mapping[int, str]) -> str:

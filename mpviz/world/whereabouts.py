@@ -5,21 +5,24 @@ import site
 import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch.distributed as dist
-
 from .protocol import Failure, Place
 
 _C10D = "distributed_c10d.py"
+_RECORDER = str(Path(__file__).with_name("record.py"))
+_MESSAGES = ("send", "isend", "recv", "irecv", "send_object_list", "recv_object_list")
+_LONGEST_LINE = 200
 _PACKAGE = str(Path(__file__).parents[1])
 _LIBRARIES = tuple(
     {
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
         *site.getsitepackages(),
+        site.getusersitepackages(),
         _PACKAGE,
         "<frozen",
         "<string>",
@@ -28,7 +31,7 @@ _LIBRARIES = tuple(
 
 
 @lru_cache(maxsize=512)
-def _is_learners(file: str) -> bool:
+def is_learners(file: str) -> bool:
     """Whether a file is neither Python's, nor a package's, nor ours."""
     return not file.startswith(_LIBRARIES)
 
@@ -44,15 +47,23 @@ def place_of(frame: FrameType | None, names: Mapping[int, str]) -> Place:
         What the process groups are called, by ``id``.
     """
     waits_in, details = "", {}
+    in_python = False
     for inner in _outwards(frame):
         code = inner.f_code
         if code.co_filename.endswith(_C10D) and not code.co_name.startswith("_"):
             # The outermost one is the function that the learner called.
             waits_in, details = code.co_name, _awaited(inner, names)
-        if _is_learners(code.co_filename):
-            text = linecache.getline(code.co_filename, inner.f_lineno).strip()
-            return Place(code.co_filename, inner.f_lineno, text, waits_in, **details)
+        if is_learners(code.co_filename):
+            place = _line_of(code.co_filename, inner.f_lineno)
+            if not in_python and ".wait(" in place.code:
+                waits_in = "work.wait"  # of a pending operation: in C, so not on the stack
+            return replace(place, waits_in=waits_in, **details)
+        in_python |= code.co_filename != _RECORDER
     return Place(waits_in=waits_in, **details)
+
+
+def _line_of(file: str, line: int) -> Place:
+    return Place(file, line, linecache.getline(file, line).strip()[:_LONGEST_LINE])
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
@@ -63,6 +74,8 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 def _awaited(frame: FrameType, names: Mapping[int, str]) -> dict[str, Any]:
     """Return whom a function of torch.distributed waits for, from its arguments."""
+    import torch.distributed as dist  # the notebook's process never needs it
+
     given = frame.f_locals
     if frame.f_code.co_name == "new_group":
         ranks = given.get("ranks")
@@ -72,7 +85,8 @@ def _awaited(frame: FrameType, names: Mapping[int, str]) -> dict[str, Any]:
         group = dist.group.WORLD
     if group is None:
         return {}
-    peer = next((given[name] for name in ("dst", "src") if given.get(name) is not None), None)
+    ends = ("dst", "src") if frame.f_code.co_name in _MESSAGES else ()
+    peer = next((given[name] for name in ends if given.get(name) is not None), None)
     members = tuple(dist.get_process_group_ranks(group))
     return {
         "group": members,
@@ -84,25 +98,42 @@ def _awaited(frame: FrameType, names: Mapping[int, str]) -> dict[str, Any]:
 def failure_of(error: BaseException, names: Mapping[int, str]) -> Failure:
     """Return what a rank raised, without the frames that are not the learner's."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    learners = [frame for frame in frames if _is_learners(frame.f_code.co_filename)]
+    learners = [frame for frame in frames if is_learners(frame.f_code.co_filename)]
     lines = dict(traceback.walk_tb(error.__traceback__))
     place = Place()
     if learners:
         frame = learners[-1]
         file, line = frame.f_code.co_filename, lines[frame]
-        place = Place(file, line, linecache.getline(file, line).strip())
+        place = _line_of(file, line)
     elif isinstance(error, SyntaxError):
         place = Place(error.filename or "", error.lineno or 0, (error.text or "").strip())
     summary = traceback.StackSummary.from_list(
-        [entry for entry in traceback.extract_tb(error.__traceback__) if _is_learners(entry[0])]
+        [entry for entry in traceback.extract_tb(error.__traceback__) if is_learners(entry[0])]
     )
     trace = "".join([*summary.format(), *traceback.format_exception_only(error)])
-    return Failure(type(error).__name__, _message(error), place, trace)
+    return Failure(type(error).__name__, _message(error), place, trace, _disconnects(error))
+
+
+def _disconnects(error: BaseException | None) -> bool:
+    """Whether an error comes from gloo, or from what was done about one that does."""
+    if error is None:
+        return False
+    text = _text(error) if isinstance(error, RuntimeError) else ""
+    return (
+        "gloo" in text or "timed out" in text or _disconnects(error.__cause__ or error.__context__)
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(its message cannot be shown)"
 
 
 def _message(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"the rank called exit({'' if error.code is None else error.code!r})"
-    if isinstance(error, EOFError) and "reading a line" in str(error):
+    if isinstance(error, EOFError) and "reading a line" in _text(error):
         return "a rank has no keyboard to read from; give it its input as an argument"
-    return str(error).partition("\nException raised from")[0].strip()
+    return _text(error).partition("\nException raised from")[0].strip()

@@ -7,16 +7,15 @@ import linecache
 import os
 import pickle
 import random
-import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -27,7 +26,7 @@ from ..layout import ParallelLayout
 from ..names import GROUP_KINDS
 from ..timeline import Event
 from .output import Capture
-from .protocol import CELL, Job, Outcome
+from .protocol import CELL, Job, Outcome, Place
 from .record import recording
 from .whereabouts import failure_of, place_of
 
@@ -71,23 +70,18 @@ class GroupsOfRank(Mapping[str, dist.ProcessGroup]):
 def main(
     rank: int,
     layout: ParallelLayout,
-    folders: tuple[str, ...],
+    folder: str,
     jobs: Connection,
     control: Connection,
     *,
     deadline: float,
     threads: int,
 ) -> None:
-    """Join the world as one rank and serve it for as long as it lives.
-
-    ``folders`` are the world's temporary ones, its own first: if the world dies before it can
-    remove them, its ranks do.
-    """
+    """Join the world as one rank and serve it for as long as it lives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the world decides what an interrupt means
-    folder = folders[0]
     capture = Capture(Path(folder) / f"rank-{rank}.log")
     names: dict[int, str] = {}
-    _stay_answerable(control, names, folders, Path(folder) / f"rank-{rank}.stack")
+    _stay_answerable(control, names, Path(folder) / f"rank-{rank}.stack")
     try:
         namespace = _join(rank, layout, folder, names, deadline, threads)
     except BaseException as error:
@@ -98,13 +92,11 @@ def main(
         try:
             job = pickle.loads(jobs.recv_bytes())
         except (EOFError, OSError):
-            _leave(folders)
+            os._exit(0)  # the owner is dead
         jobs.send_bytes(pickle.dumps(_done(job, namespace, capture, names)))
 
 
-def _stay_answerable(
-    control: Connection, names: Mapping[int, str], folders: tuple[str, ...], stack: Path
-) -> None:
+def _stay_answerable(control: Connection, names: Mapping[int, str], stack: Path) -> None:
     """Answer "where are you?" from a thread; end with the world, whatever the rank is doing."""
     working = threading.main_thread().ident or 0
 
@@ -112,20 +104,16 @@ def _stay_answerable(
         while True:
             try:
                 control.recv()
-                control.send(place_of(sys._current_frames()[working], names))
+                place = Place()
+                with suppress(Exception):  # whatever the learner's code did to torch or itself
+                    place = place_of(sys._current_frames()[working], names)
+                control.send(place)
             except (EOFError, OSError):
-                _leave(folders)
+                os._exit(0)
 
     threading.Thread(target=serve, daemon=True).start()
     # A loop in C that never lets another thread run still obeys a signal.
     faulthandler.register(signal.SIGUSR1, file=stack.open("w"), all_threads=False)
-
-
-def _leave(folders: tuple[str, ...]) -> NoReturn:
-    """End at once, since the owner is dead, and leave nothing behind."""
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)
 
 
 def _join(
@@ -148,8 +136,9 @@ def _join(
         # The world's own deadline comes first: it explains what gloo would only report.
         timeout=timedelta(seconds=deadline + 600),
     )
-    for seed in (torch.manual_seed, random.seed, np.random.seed):
-        seed(rank)  # forks of one process would all draw the same
+    # Forks of one process would all draw the same. (torch.manual_seed also prepares for CUDA.)
+    for seed in (torch.default_generator.manual_seed, random.seed, np.random.seed):
+        seed(rank)
     groups = _groups_of(rank, layout)
     if dist.group.WORLD is not None:
         names[id(dist.group.WORLD)] = "world"
@@ -254,7 +243,8 @@ def _bound(
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    """Return a result as text: as Python shows it, but text itself without quotes."""
+    text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
 
 

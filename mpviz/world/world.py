@@ -1,11 +1,13 @@
 """A world of ranks: start it once, run functions and cells in it, read what it says."""
 
-import ast
+import linecache
 import pickle
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
+from multiprocessing import current_process
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +15,14 @@ import numpy as np
 
 from .._checks import whole_number
 from ..layout import ParallelLayout
+from ..names import GROUP_KINDS
 from ..rankgrid import Groups
+from ..timeline import Event
 from .pool import Pool, Run
 from .progress import Progress
 from .protocol import CELL, Job
 from .report import Diagnosis
-from .results import Results, printed
+from .results import Results, events_of, printed
 
 if TYPE_CHECKING:
     from ..draw import Picture
@@ -69,6 +73,11 @@ class World:
     threads : int
         Threads that torch may use in each rank.
 
+    Attributes
+    ----------
+    events : tuple of Event
+        What the last recorded run recorded, in order of time.
+
     Examples
     --------
     >>> with World(ParallelLayout(nodes=1, gpus_per_node=2, tp=2)) as world:
@@ -84,6 +93,8 @@ class World:
         self.layout = layout
         self.timeout = _seconds(timeout)
         self.threads = whole_number("threads", threads)
+        self.events: tuple[Event, ...] = ()
+        self._busy = threading.Lock()
         self._pool: Pool | None = None
         self._finalizer: weakref.finalize[[], World] | None = None
 
@@ -91,8 +102,11 @@ class World:
 
     def start(self) -> "World":
         """Start the ranks now, rather than with the first run."""
+        if current_process().daemon:
+            raise RuntimeError("a rank cannot start ranks of its own; start them in the notebook")
         if self._pool is not None and not self._pool.alive:
             self.close()
+            print("A rank has died since the last run. All start anew; their variables are gone.")
         if self._pool is None:
             self._pool = Pool(self.layout, deadline=self.timeout, threads=self.threads)
             self._finalizer = weakref.finalize(self, self._pool.close)
@@ -115,6 +129,9 @@ class World:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> str:
+        raise TypeError("a World stays in the notebook; a rank has layout and groups")
+
     @property
     def pids(self) -> list[int]:
         """Process id of each rank; empty while none runs."""
@@ -130,7 +147,7 @@ class World:
         self,
         function: Callable[..., Any],
         *args: Any,
-        only: Iterable[int] | None = None,
+        only: Iterable[int] | int | None = None,
         timeout: float | None = None,
         record: bool = False,
     ) -> Results:
@@ -143,12 +160,12 @@ class World:
         ----------
         function : callable
             May be a lambda, or defined in the notebook.
-        only : ranks, optional
+        only : rank or ranks, optional
             Run on these alone.
         timeout : float, optional
             Seconds; the world's own by default.
         record : bool
-            Keep every collective and message as an `Event` in ``results.events``.
+            Keep every collective and message as an `Event` in ``world.events``.
 
         Raises
         ------
@@ -163,7 +180,7 @@ class World:
         self,
         source: str,
         *,
-        only: Iterable[int] | None = None,
+        only: Iterable[int] | int | None = None,
         timeout: float | None = None,
         record: bool = False,
     ) -> Results:
@@ -176,7 +193,9 @@ class World:
         SyntaxError
             Before any rank sees the cell.
         """
-        ast.parse(source, CELL)
+        compile(source, CELL, "exec")
+        # For a report on ranks that can tell no more than the number of their line.
+        linecache.cache[CELL] = (len(source), None, source.splitlines(keepends=True), CELL)
         return self._run(Job(source=source or "\n"), only, timeout, record)
 
     def observed(self, kind: str) -> Groups:
@@ -193,42 +212,56 @@ class World:
         expected = self.layout.groups(kind)
         reports = self.run(_report_group, expected.kind)
         seen = dict.fromkeys(tuple(report) for report in reports if report is not None)
+        if not seen:
+            raise ValueError(f"no rank has a {kind!r} group; kinds: {', '.join(GROUP_KINDS)}")
         order = {group: number for number, group in enumerate(expected)}
         rows = sorted(seen, key=lambda group: order.get(group, len(order)))
         return Groups(expected.kind, np.array(rows))
 
     def _run(
-        self, job: Job, only: Iterable[int] | None, timeout: float | None, record: bool
+        self, job: Job, only: Iterable[int] | int | None, timeout: float | None, record: bool
     ) -> Results:
         ranks = self._ranks(only)
         deadline = self.timeout if timeout is None else _seconds(timeout)
-        pool = self.start()._pool
-        assert pool is not None
         if record:
             job = Job(job.source, job.call, record_from=time.perf_counter())
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("this world is at work; wait, or start another World")
+        try:
+            run = self._through(job, ranks, deadline)
+            if record:
+                self.events = events_of(run.outcomes)
+            return self._judged(run, deadline)
+        finally:
+            self._busy.release()
+
+    def _through(self, job: Job, ranks: list[int], deadline: float) -> Run:
+        pool = self.start()._pool
+        assert pool is not None
         try:
             with Progress(len(ranks)) as progress:
-                run = pool.run(job, ranks, deadline, progress)
+                return pool.run(job, ranks, deadline, progress)
         except BaseException:
             self.close()
             raise
-        return self._judged(run, deadline)
 
     def _judged(self, run: Run, deadline: float) -> Results:
-        """Return the results, or raise what went wrong; an incomplete run costs the processes."""
+        """Return the results, or raise what went wrong; an unusable run costs the processes."""
         diagnosis = Diagnosis(self.layout, run, deadline)
-        if run.complete and not diagnosis.failures:
+        if run.usable and not diagnosis.failures and not run.interrupted:
             return Results(self.layout, run.outcomes)
-        if not run.complete:
+        if not run.usable:
             self.close()
         said = printed({rank: o.output for rank, o in run.outcomes.items() if o.output})
         if said:
             print(said)
         raise (RanksInterrupted if run.interrupted else RanksError)(diagnosis)
 
-    def _ranks(self, only: Iterable[int] | None) -> list[int]:
+    def _ranks(self, only: Iterable[int] | int | None) -> list[int]:
         if only is None:
             return list(range(self.layout.world_size))
+        if not isinstance(only, Iterable):
+            only = [only]
         ranks = sorted({self.layout.check_rank(rank) for rank in only})
         if not ranks:
             raise ValueError("only=[] leaves no rank to run on")

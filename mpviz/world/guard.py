@@ -1,0 +1,74 @@
+"""A small process that outlives the notebook, to end what it started and remove its folders.
+
+Ranks end by themselves when the notebook's end of a pipe closes, but not a rank that is stopped or
+that sits in C without letting another thread run; and Jupyter kills the whole process group of a
+kernel that does not end in time. So the guard is in a session of its own, and waits there.
+
+Run by its path, on the standard library alone.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+_REMOVE_FOR = 5.0
+
+_started: dict[int, "subprocess.Popen[str]"] = {}
+
+
+def watch(folder: str, pids: Sequence[int] | None = None) -> None:
+    """When this process ends, however it ends: kill these and remove the folder."""
+    _tell({"folder": folder, "pids": list(pids or ())})
+
+
+def forget(folder: str) -> None:
+    """Say that a folder, and the processes that went with it, are gone."""
+    _tell({"folder": folder, "pids": None})
+
+
+def _tell(message: dict[str, object]) -> None:
+    guard = _started.get(os.getpid())  # a fork of the notebook is not watched by its guard
+    if guard is None or guard.poll() is not None:
+        guard = _started[os.getpid()] = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            text=True,
+        )
+    assert guard.stdin is not None
+    with suppress(BrokenPipeError):
+        print(json.dumps(message), file=guard.stdin, flush=True)
+
+
+def main() -> None:
+    """Listen until the notebook is gone; then clean up behind it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    watched: dict[str, list[int]] = {}
+    for line in sys.stdin:
+        message = json.loads(line)
+        if message["pids"] is None:
+            watched.pop(message["folder"], None)
+        else:
+            watched[message["folder"]] = message["pids"]
+    for pid in [pid for pids in watched.values() for pid in pids]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + _REMOVE_FOR
+    while any(map(os.path.exists, watched)) and time.monotonic() < end:
+        for folder in watched:
+            shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)  # a process that is about to end may still write
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The lessons fit where they are launched: Binder ends a kernel at 2 GB."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+LESSON = Path(__file__).parents[2] / "notebooks" / "04_run_the_groups_for_real.ipynb"
+LIMIT = 2_000_000_000
+RUN = """
+import sys, nbformat
+from nbclient import NotebookClient
+notebook = nbformat.read(sys.argv[1], as_version=4)
+NotebookClient(notebook, timeout=100, resources={"metadata": {"path": sys.argv[2]}}).execute()
+"""
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(psutil.Process().memory_full_info(), "pss"),
+    reason="only Linux shares memory fairly",
+)
+
+
+def held_by(process: psutil.Process) -> int:
+    """Bytes of a process and all below it; what several share is counted once."""
+    total = 0
+    for one in [process, *process.children(recursive=True)]:
+        try:
+            total += one.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue  # it ended meanwhile
+    return total
+
+
+@pytest.mark.notebook
+@pytest.mark.timeout(200)
+def test_the_lesson_with_sixteen_ranks_stays_below_two_gigabytes():
+    command = [sys.executable, "-c", RUN, str(LESSON), str(LESSON.parent)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        watched, most, samples = psutil.Process(running.pid), 0, 0
+        try:
+            end = time.monotonic() + 150
+            while running.poll() is None:
+                assert time.monotonic() < end, "the lesson did not end"
+                most, samples = max(most, held_by(watched)), samples + 1
+                time.sleep(0.25)
+        finally:
+            for child in watched.children(recursive=True) if running.poll() is None else []:
+                child.kill()
+            running.kill()
+        assert running.returncode == 0, running.stderr and running.stderr.read()
+    print(f"\nat most {most / 1e6:.0f} MB in {samples} samples")
+    assert samples > 20 and 100_000_000 < most < LIMIT

@@ -1,5 +1,7 @@
 """``%%ranks`` in an IPython shell, as a notebook's kernel is one."""
 
+import builtins
+
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -52,7 +54,9 @@ def test_the_magic_comes_with_the_extension_and_only_then(shell, tmp_path):
         assert option in magic.__doc__
 
 
-def test_the_last_expression_is_the_result_on_the_grid(shell, capsys):
+def test_the_last_expression_is_the_result_on_the_grid(shell, capsys, monkeypatch):
+    # Doctests of the same run leave a `_` behind, which IPython then would not touch.
+    monkeypatch.delattr(builtins, "_", raising=False)
     results = ran(shell, "%%ranks\nx = 2\nrank ** x")
     assert isinstance(results, Results) and list(results) == [0, 1, 4, 9]
     assert capsys.readouterr().out == f"Out[0]: \n{results!r}\n"

@@ -56,9 +56,8 @@ class Diagnosis:
         states |= {rank: self._headline(failure) for rank, failure in self.failures.items()}
         states |= {rank: f"died, {_cause(code)}" for rank, code in self.run.died.items()}
         for rank, place in self.run.places.items():
-            waits_in = _waits_in(place)
             silent = "no answer" if place.silent else "busy"
-            states[rank] = f"waits in {waits_in}" if waits_in else silent
+            states[rank] = f"waits in {place.waits_in}" if place.waits_in else silent
         return dict(sorted(states.items()))
 
     def __str__(self) -> str:
@@ -104,10 +103,10 @@ class Diagnosis:
         )
 
     def _waits(self) -> list[str]:
-        waiting = {r: p for r, p in sorted(self.run.places.items()) if _waits_in(p)}
+        waiting = {r: p for r, p in sorted(self.run.places.items()) if p.waits_in}
         by_call: dict[tuple[str, str, str], list[int]] = defaultdict(list)
         for rank, place in waiting.items():
-            by_call[_waits_in(place), place.group_name, where(place)].append(rank)
+            by_call[place.waits_in, place.group_name, where(place)].append(rank)
         lines = []
         for (call, _, line), ranks in by_call.items():
             lines.append(
@@ -153,7 +152,7 @@ class Diagnosis:
 
     def _busy(self) -> list[str]:
         places = self.run.places.items()
-        busy = {r: where(p) for r, p in places if not _waits_in(p) and not p.silent}
+        busy = {r: where(p) for r, p in places if not p.waits_in and not p.silent}
         return [
             f"{_ranks(ranks)} busy {'at ' * (line != _NOWHERE)}{line}"
             for line, ranks in _by(busy).items()
@@ -176,11 +175,6 @@ def where(place: Place) -> str:
     file = "" if in_cell else f" of {Path(place.file).name}"
     code = place.code or linecache.getline(place.file, place.line).strip()
     return f"line {place.line}{file}: {code}" if code else f"line {place.line}{file}"
-
-
-def _waits_in(place: Place) -> str:
-    """Return the operation a rank waits in; a pending one's ``wait`` is C, not on the stack."""
-    return place.waits_in or ("work.wait" if ".wait(" in place.code else "")
 
 
 def _cause(code: int) -> str:

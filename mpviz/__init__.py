@@ -3,10 +3,11 @@
 The public surface, resolved on first use so that ``import mpviz`` costs next to nothing:
 
 - `ParallelLayout`: who is who: ranks, coordinates, groups;
-- `presets`: the slide's case, Megatron's Table 1, Llama 3 405B;
+- `presets`: the slide's case, Megatron's Table 1, Llama 3 405B, DeepSeek-V3;
 - `shards`: what each rank holds;
 - `draw`: the pictures;
 - `World`: real ranks, started from a notebook, and ``%%ranks``;
+- `explore`: the pictures with sliders;
 - `exercises`: checks of a learner's answers;
 - `doctor`: is this install ready for the lessons?
 """
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import mpviz.draw as draw
     import mpviz.exercises as exercises
+    import mpviz.explore as explore
     import mpviz.presets as presets
     import mpviz.shards as shards
 
@@ -42,7 +44,7 @@ _HOME = {
     "RanksError": "world",
     "doctor": "_doctor",
 }
-_MODULES = ("draw", "exercises", "presets", "shards")
+_MODULES = ("draw", "exercises", "explore", "presets", "shards")
 
 __all__ = [
     "GROUP_KINDS",
@@ -57,6 +59,7 @@ __all__ = [
     "doctor",
     "draw",
     "exercises",
+    "explore",
     "presets",
     "sent_bytes",
     "shards",

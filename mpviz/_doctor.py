@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 ROOMS = (
     (("numpy", "matplotlib"), "numpy and matplotlib: the pictures"),
-    (("ipywidgets",), "ipywidgets: the sliders"),
+    (("anywidget", "ipywidgets"), "anywidget and ipywidgets: the sliders"),
     (("torch", "cloudpickle"), "torch and cloudpickle: the real ranks"),
 )
 
@@ -70,7 +70,7 @@ def doctor() -> Report:
     ✓ Python 3.11 or newer
     ✓ Linux or macOS
     ✓ numpy and matplotlib: the pictures
-    ✓ ipywidgets: the sliders
+    ✓ anywidget and ipywidgets: the sliders
     ✓ torch and cloudpickle: the real ranks
     >>> doctor().ok
     True

@@ -81,5 +81,20 @@ LLAMA3_405B: dict[str, Preset] = {
 }
 """Llama 3 405B. For 128k tokens some published tables print dp=4; the product needs 8."""
 
-ALL: tuple[Preset, ...] = (SLIDE, *MEGATRON_TABLE_1.values(), *LLAMA3_405B.values())
+DEEPSEEK_V3 = Preset(
+    "DeepSeek-V3: experts on 2,048 GPUs",
+    ParallelLayout(nodes=256, gpus_per_node=8, pp=16, ep=64),
+    layers=61,
+    hidden=7168,
+    heads=128,
+    source="DeepSeek-AI 2024 (arXiv 2412.19437), sections 3.2 and 4.2",
+)
+"""A mixture of experts: no tensor parallelism, each layer's experts spread over 64 GPUs."""
+
+ALL: tuple[Preset, ...] = (
+    SLIDE,
+    *MEGATRON_TABLE_1.values(),
+    *LLAMA3_405B.values(),
+    DEEPSEEK_V3,
+)
 """Every preset, in the order of a menu."""

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 import mpviz
-from mpviz import exercises
+from mpviz import exercises, explore
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.py"))
@@ -85,12 +85,61 @@ def test_any_other_answer_is_wrong_and_answered_kindly(name, answer):
         ("order_of_the_guide", "tp-pp", "misses dp"),
         ("gpus_with_experts", 32, "no factor of the world size"),
         ("gpus_with_experts", 8, "one model copy"),
+        ("tp_on_72_gpus", 8, "a larger one does too"),
+        ("tp_on_72_gpus", 64, "does not even divide the 144 GPUs"),
+        ("tp_on_72_gpus", 16, "16 divides 144, but not 72"),
+        ("tp_on_72_gpus", 144, "both nodes"),
+        ("tp_for_128_heads", 72, "72 divides 72, but not 128"),
+        ("tp_for_128_heads", 64, "64 divides 128, but not 72"),
+        ("tp_for_128_heads", 4, "a larger one does too"),
     ],
 )
 def test_a_known_mistake_gets_its_own_hint(name, answer, hint):
     verdict = getattr(exercises, name)(answer)
     assert verdict.correct is False
     assert hint in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("sizes", "hint"),
+    [
+        ({"nodes": 4, "tp": 8}, "8 of 8 dp groups leave their node"),
+        ({"nodes": 4, "tp": 2, "cp": 2, "pp": 2}, "dp-cp groups leave their node"),
+        ({"nodes": 4, "tp": 16}, "2 of 2 tp groups leave their node"),
+        ({"nodes": 4, "pp": 4}, "With tp=1 there is nothing to sum"),
+        ({"nodes": 4, "tp": 8, "pp": 4}, "With dp=1 there is nothing to sum"),
+        ({"nodes": 2, "tp": 2, "pp": 2}, "Stay with 4 nodes of 8"),
+    ],
+)
+def test_a_layout_whose_all_reduces_leave_is_told_which(sizes, hint):
+    verdict = exercises.no_all_reduce_leaves(explore.layout(**sizes))
+    assert verdict.correct is False
+    assert hint in verdict.message
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"tp": 4, "pp": 4}, {"tp": 2, "pp": 8}, {"tp": 2, "pp": 4, "cp": 2}]
+)
+def test_every_layout_whose_all_reduces_stay_is_accepted(sizes):
+    assert exercises.no_all_reduce_leaves(explore.layout(nodes=4, **sizes)).correct
+
+
+def test_an_explorer_that_says_what_does_not_fit_is_judged_by_its_picture():
+    explorer = explore.layout(nodes=4, tp=2, pp=4)
+    explorer.set(tp=3)
+    assert explorer.problem and exercises.no_all_reduce_leaves(explorer).correct
+
+
+@pytest.mark.parametrize("sizes", [{"tp": 4, "pp": 4}, {"tp": 2, "pp": 1}, {"tp": 16}])
+def test_orders_agree_where_one_of_the_axes_that_change_places_has_size_one(sizes):
+    assert exercises.order_does_not_matter(explore.compare(nodes=2, **sizes)).correct
+
+
+def test_orders_that_differ_are_told_by_the_company_of_gpu_0():
+    verdict = exercises.order_does_not_matter(explore.compare(nodes=2, tp=2, pp=4))
+    assert "GPU 0 is with 2 on the left and with 8 on the right" in verdict.message
+    same = explore.compare(nodes=2, tp=2, pp=4, right="tp-cp-ep-dp-pp")
+    assert "Both sides have the same order" in exercises.order_does_not_matter(same).message
 
 
 @pytest.mark.parametrize("order", ["tp-cp-ep-pp-dp", "tp-pp-dp", "pp-tp-dp", "TP-PP-DP"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"IPython", "cloudpickle", "ipywidgets", "matplotlib", "torch"}
+HEAVY = {"IPython", "anywidget", "cloudpickle", "ipywidgets", "matplotlib", "torch"}
 
 # Each room: the rooms that it may import, and the heavy packages. A room without heavy packages
 # is held to numpy and the standard library.
@@ -25,13 +25,14 @@ ROOMS = {
     "rankgrid": (set(), set()),
     "layout": (WHO, set()),
     "presets": (WHO, set()),
+    "fitting": (WHO, set()),
     "shards": (WHO, set()),
     "schedule": (WHO | {"shards"}, set()),
     "timeline": (WHO | {"shards", "schedule"}, set()),
     "cost": (PURE, set()),
     "exercises": (PURE, set()),
     "draw": (PURE, {"matplotlib"}),
-    "explore": (PURE | {"draw"}, {"matplotlib", "ipywidgets", "IPython"}),
+    "explore": (PURE | {"fitting", "draw"}, HEAVY - {"torch", "cloudpickle"}),
     "parallel": (PURE, {"torch"}),
     "world": (PURE | {"parallel"}, {"torch", "cloudpickle", "IPython"}),
 }

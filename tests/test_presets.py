@@ -67,10 +67,19 @@ def test_llama_3_keeps_its_own_order_with_dp_outermost() -> None:
         assert (preset.layers, preset.hidden, preset.heads) == (126, 16384, 128)
 
 
+def test_deepseek_v3_spreads_its_experts_over_eight_nodes() -> None:
+    layout = presets.DEEPSEEK_V3.layout
+    assert (layout.world_size, layout.tp, layout.dp, layout.pp) == (2048, 1, 128, 16)
+    assert (layout.ep, layout.edp) == (64, 2)
+    assert {len(nodes) for nodes in layout.nodes_of("ep")} == {8}
+
+
 def test_every_models_layers_can_be_dealt_to_its_pipeline() -> None:
     for preset in presets.ALL[1:]:
         # Llama 3 took one layer from each end for balance.
         ends = {"first": 7, "last": 7} if preset in LLAMA3_405B.values() else {}
+        if preset is presets.DEEPSEEK_V3:
+            ends = {"last": 1}  # its paper does not say how 61 layers are dealt; this is one way
         dealt = layers_of(preset.layers, preset.layout.pp, **ends)
         assert sum(len(chunk) for rank in dealt for chunk in rank) == preset.layers
 
@@ -82,7 +91,7 @@ def test_heads_divide_hidden_size_and_tp_divides_heads() -> None:
 
 
 def test_all_lists_every_preset_once_with_name_and_source() -> None:
-    assert len(presets.ALL) == 1 + 10 + 3
+    assert len(presets.ALL) == 1 + 10 + 3 + 1
     assert presets.ALL[0] is presets.SLIDE
     assert len({preset.name for preset in presets.ALL}) == len(presets.ALL)
     assert all(preset.source for preset in presets.ALL)

@@ -30,7 +30,7 @@ def test_the_picture_supports_what_is_said_of_it():
 
 
 def test_the_example_runs_and_its_comments_are_right(tmp_path, monkeypatch):
-    example, with_ranks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example, with_ranks, with_sliders = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(example, names)
@@ -41,6 +41,7 @@ def test_the_example_runs_and_its_comments_are_right(tmp_path, monkeypatch):
     assert repr(layout.groups("dp")).splitlines()[1] == groups
     assert len(layout.crossings("pp")) == len(layout.groups("pp")) == 4
     exec(with_ranks.replace("world.observed", "assert world.observed"), names)
+    exec(with_sliders + "assert explorer.layout == layout", names)
 
 
 def test_the_refusal_is_quoted_to_the_letter():

@@ -1,0 +1,75 @@
+"""Checks of lesson 01."""
+
+from ..layout import ParallelLayout
+from ..presets import SLIDE
+from .verdict import Verdict, exercise, judged_number, judged_ranks
+
+_SLIDE = SLIDE.layout
+
+
+@exercise
+def copies(answer: object) -> Verdict:
+    """How many model copies do 4 nodes of 8 GPUs hold at tp=4, pp=2?
+
+    >>> copies(8)
+    ✗ 8 is not it. That is how many GPUs one model takes; how many such models fit on 32?
+    >>> copies(4)
+    ✓ 32 GPUs / (tp 4 × pp 2) = 4 copies.
+    """
+    layout = ParallelLayout(nodes=4, gpus_per_node=8, tp=4, pp=2)
+    one_model = layout.tp * layout.pp
+    return judged_number(
+        answer,
+        layout.dp,
+        f"{layout.world_size} GPUs / (tp {layout.tp} × pp {layout.pp}) = {layout.dp} copies.",
+        {
+            one_model: f"That is how many GPUs one model takes; how many such models fit on "
+            f"{layout.world_size}?",
+            layout.world_size: "That would be one copy on every GPU, so an uncut model.",
+            layout.dp // 2: "Did you count the GPUs of two nodes? Here there are four.",
+        },
+    )
+
+
+@exercise
+def ranks_of_copy_two(answer: object) -> Verdict:
+    """Which ranks hold model copy 2 of the slide?
+
+    >>> ranks_of_copy_two(range(8, 16)).message[:33]
+    'That is node 1. Megatron does not'
+    """
+    first, second = _SLIDE.groups("model")
+    return judged_ranks(
+        answer,
+        second,
+        "Copy 2 sits on both nodes, and so does copy 1: dp varies faster than pp.",
+        {
+            tuple(range(8, 16)): "That is node 1. Megatron does not give each copy a node of its "
+            "own: find the cells with subscript ₂ in the cluster picture.",
+            tuple(sorted(first)): "That is copy 1: subscript ₁. Take the other half.",
+            tuple(range(1, 16, 2)): "Those are all ranks with tp = 1, of both copies. A copy "
+            "needs both rows of the slide.",
+        },
+    )
+
+
+@exercise
+def same_parameters(answer: object) -> Verdict:
+    """Which other rank holds the same parameters as rank 5 of the slide?
+
+    >>> same_parameters(7)
+    ✓ Ranks 5 and 7 both hold ⋈: they are a data-parallel group.
+    """
+    here, twin = _SLIDE.groups("dp").of(5)
+    return judged_number(
+        answer,
+        twin,
+        f"Ranks {here} and {twin} both hold ⋈: they are a data-parallel group.",
+        {
+            5: "That is rank 5 itself; which other rank shows ⋈?",
+            4: "Rank 4 is its tensor-parallel partner: the other half of the same layers.",
+            13: "Eight further would be right if each node held one copy. It does not.",
+            1: "Rank 1 is an earlier stage of the same copy: other layers.",
+            9: "Rank 9 is the next stage of the same copy: other layers.",
+        },
+    )

@@ -1,0 +1,198 @@
+"""What every explorer does: settings in, a picture and its words out, an explanation if need be."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..draw import Picture
+from ..draw.compose import aligned
+from .controls import Control
+from .panel import Panel
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A way out of settings that do not fit: a text to click, and the settings it brings."""
+
+    text: str
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class View:
+    """What one state of the settings shows.
+
+    Attributes
+    ----------
+    picture : Picture
+        The drawing.
+    summary : str
+        One line, read aloud to who cannot see the picture.
+    table : sequence of rows
+        The words beside the picture; the first row is its head.
+    note : str
+        What the table assumes.
+    """
+
+    picture: Picture
+    summary: str
+    table: Sequence[Sequence[str]]
+    note: str
+
+    @property
+    def text(self) -> str:
+        """The view in characters."""
+        return f"{self.picture.text}\n\n{aligned(self.table)}\n{self.note}"
+
+
+class Explorer(ABC):
+    """Sliders over one picture.
+
+    Settings that do not fit raise nothing: `problem` says why, the page offers what would fit,
+    and the last good picture stays.
+    """
+
+    _title: str
+    _call: str
+
+    def __init__(self, settings: Settings) -> None:
+        self._check(settings)
+        self._settings = settings
+        self._view = self._viewed(settings)
+        self._good = dict(settings)
+        self._start = dict(settings)
+        self._problem: str | None = None
+        self._fixes: Sequence[Fix] = ()
+        self._panel = Panel(title=self._title)
+        self._show(new_picture=True)
+        self._panel.observe(lambda asked: self._move(asked.new["changes"]), "asked")
+        self._panel.observe(lambda _: self._show(new_picture=True), "sharpness")
+
+    # ---- what an explorer is made of
+
+    @abstractmethod
+    def _controls(self, settings: Settings) -> Sequence[Control]:
+        """Return the controls, in the order shown."""
+
+    @abstractmethod
+    def _viewed(self, settings: Settings) -> View:
+        """Return what the settings show, or raise ``ValueError``."""
+
+    @abstractmethod
+    def _arguments(self, settings: Settings) -> Mapping[str, Any]:
+        """Return the arguments that bring these settings back."""
+
+    @abstractmethod
+    def _check(self, settings: Settings) -> None:
+        """Raise ``ValueError`` for values that the page could not even send."""
+
+    def _after(self, settings: Settings, name: str) -> Settings:
+        """Return the settings with what follows from the change of one."""
+        return settings
+
+    def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
+        """Return the nearest settings that fit."""
+        return []
+
+    # ---- state
+
+    @property
+    def settings(self) -> Settings:
+        """What the controls say, by name."""
+        return dict(self._settings)
+
+    @property
+    def picture(self) -> Picture:
+        """The last picture that could be drawn."""
+        return self._view.picture
+
+    @property
+    def problem(self) -> str | None:
+        """Why the settings do not fit; None when they do."""
+        return self._problem
+
+    @property
+    def moved(self) -> bool:
+        """Whether it shows something else than at first."""
+        return self._good != self._start
+
+    @property
+    def text(self) -> str:
+        """All that is shown, in characters."""
+        parts = (self._view.text, self._problem, self._code(self._good))
+        return "\n\n".join(part for part in parts if part)
+
+    def set(self, **settings: Any) -> None:
+        """Move controls from code, as a reader does with the mouse.
+
+        Raises
+        ------
+        ValueError
+            If there is no control of that name, or the value is of another kind. Values that
+            do not fit are explained in `problem`.
+        """
+        unknown = sorted(settings.keys() - self._settings.keys())
+        if unknown:
+            raise ValueError(
+                f"no control named {', '.join(unknown)}; there are {', '.join(self._settings)}"
+            )
+        self._check({**self._settings, **settings})
+        self._move(settings)
+
+    def _move(self, changes: Mapping[str, Any]) -> None:
+        settings = dict(self._settings)
+        for name, value in changes.items():
+            settings = self._after({**settings, name: value}, name)
+        same = settings == self._settings
+        self._settings = settings
+        if not same:
+            self._try(settings, moved=list(changes)[-1])
+        self._show(new_picture=not same and self._problem is None)
+
+    def _try(self, settings: Settings, moved: str) -> None:
+        try:
+            self._view = self._viewed(settings)
+        except ValueError as error:
+            back = Fix(f"back to {self._view.summary}", self._good)
+            self._problem = str(error)
+            self._fixes = [*self._ways_out(settings, moved), back]
+        else:
+            self._good, self._problem, self._fixes = dict(settings), None, ()
+
+    # ---- display
+
+    def _show(self, *, new_picture: bool) -> None:
+        view = self._view
+        with self._panel.hold_sync():
+            self._panel.controls = [each.described() for each in self._controls(self._settings)]
+            if new_picture:
+                self._panel.png = view.picture.png(sharpness=self._panel.sharpness)
+            width, height = view.picture.shown_size
+            self._panel.shown = {
+                "answers": self._panel.asked.get("number", 0),
+                "settings": dict(self._settings),
+                "alt": view.picture.text,
+                "width": width,
+                "height": height,
+                "summary": view.summary,
+                "table": [list(row) for row in view.table],
+                "note": view.note,
+                "problem": self._problem or "",
+                "fixes": [{"text": fix.text, "changes": dict(fix.changes)} for fix in self._fixes],
+                "code": self._code(self._good),
+            }
+
+    def _code(self, settings: Settings) -> str:
+        given = [f"{name}={value!r}" for name, value in self._arguments(settings).items()]
+        return f"{self._call}({', '.join(given)})"
+
+    def __repr__(self) -> str:
+        return self._code(self._good)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        data, metadata = self.picture._repr_mimebundle_()
+        live: Any = self._panel._repr_mimebundle_() or ({}, {})
+        return {**live[0], **data, "text/plain": self.text}, metadata

@@ -48,11 +48,11 @@ class LayoutExplorer(Explorer):
         last = self.layout.world_size - 1
         return [
             Menu("preset", "preset", tuple((name, name) for name in (_OWN, *PRESETS))),
-            *size_sliders(settings),
             order_menu("order", "order", settings["order"]),
+            *size_sliders(settings),
             Menu("highlight", "highlight", highlights(settings["highlight"])),
-            Slider("focus", "look at GPU", range(-1, last + 1)),
             Menu("view", "drawn on", _VIEWS),
+            Slider("focus", "focus GPU", range(-1, last + 1)),
         ]
 
     def _check(self, settings: Settings) -> None:

@@ -23,11 +23,14 @@ function render({ model, el }) {
 
   let png, shown;
   const update = () => {
-    if (shown === (shown = model.get("shown"))) return;
-    if (talk.settles(shown)) controls.update(model.get("controls"), shown.settings);
-    showWords(parts.words, shown);
-    message.update(shown);
-    if (png !== (png = model.get("png"))) picture.update(png, shown);
+    const before = { png, shown };
+    [png, shown] = [model.get("png"), model.get("shown")];
+    if (shown !== before.shown) {
+      if (talk.settles(shown)) controls.update(model.get("controls"), shown.settings);
+      showWords(parts.words, shown);
+      message.update(shown);
+    }
+    if (png !== before.png) picture.update(png, shown);
   };
 
   // Changes when the reader zooms, or moves the window to another screen.

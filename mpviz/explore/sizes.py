@@ -16,7 +16,7 @@ MOST_GPUS = 131_072
 
 LAYOUT = ("nodes", "gpus_per_node", "tp", "pp", "cp", "ep", "expert_tp", "order")
 
-_LABELS = {"gpus_per_node": "GPUs per node"}
+_LABELS = {"gpus_per_node": "GPUs / node"}
 _MOST = {"nodes": 4096, "gpus_per_node": 72, "tp": 72, "pp": 128, "cp": 64, "ep": 128}
 _ORDERS = (
     MEGATRON_ORDER,

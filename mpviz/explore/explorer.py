@@ -1,8 +1,9 @@
 """What every explorer does: settings in, a picture and its words out, an explanation if need be."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..draw import Picture
@@ -48,6 +49,19 @@ class View:
         return f"{self.picture.text}\n\n{aligned(self.table)}\n{self.note}"
 
 
+@dataclass(frozen=True)
+class _State:
+    """All that an explorer knows; replaced as a whole, so that nobody sees half of a move."""
+
+    settings: Settings
+    """What the controls say."""
+    good: Settings
+    """The last that fitted, and the view of these."""
+    view: View
+    problem: str | None = None
+    fixes: Sequence[Fix] = ()
+
+
 class Explorer(ABC):
     """Sliders over one picture.
 
@@ -60,16 +74,14 @@ class Explorer(ABC):
 
     def __init__(self, settings: Settings) -> None:
         self._check(settings)
-        self._settings = settings
-        self._view = self._viewed(settings)
-        self._good = dict(settings)
         self._start = dict(settings)
-        self._problem: str | None = None
-        self._fixes: Sequence[Fix] = ()
+        self._state = _State(self._start, self._start, self._viewed(settings))
+        # A kernel may answer the page in one thread while it runs a cell in another.
+        self._turn = threading.Lock()
         self._panel = Panel(title=self._title)
         self._show(new_picture=True)
         self._panel.observe(lambda asked: self._move(asked.new["changes"]), "asked")
-        self._panel.observe(lambda _: self._show(new_picture=True), "sharpness")
+        self._panel.observe(lambda _: self._sharpen(), "sharpness")
 
     # ---- what an explorer is made of
 
@@ -102,28 +114,33 @@ class Explorer(ABC):
     @property
     def settings(self) -> Settings:
         """What the controls say, by name."""
-        return dict(self._settings)
+        return dict(self._state.settings)
 
     @property
     def picture(self) -> Picture:
         """The last picture that could be drawn."""
-        return self._view.picture
+        return self._state.view.picture
 
     @property
     def problem(self) -> str | None:
         """Why the settings do not fit; None when they do."""
-        return self._problem
+        return self._state.problem
 
     @property
     def moved(self) -> bool:
         """Whether it shows something else than at first."""
-        return self._good != self._start
+        return self._state.good != self._start
 
     @property
     def text(self) -> str:
         """All that is shown, in characters."""
-        parts = (self._view.text, self._problem, self._code(self._good))
+        state = self._state
+        parts = (state.view.text, state.problem, self._code(state.good))
         return "\n\n".join(part for part in parts if part)
+
+    @property
+    def _good(self) -> Settings:
+        return self._state.good
 
     def set(self, **settings: Any) -> None:
         """Move controls from code, as a reader does with the mouse.
@@ -134,55 +151,57 @@ class Explorer(ABC):
             If there is no control of that name, or the value is of another kind. Values that
             do not fit are explained in `problem`.
         """
-        unknown = sorted(settings.keys() - self._settings.keys())
+        here = self.settings
+        unknown = sorted(settings.keys() - here.keys())
         if unknown:
-            raise ValueError(
-                f"no control named {', '.join(unknown)}; there are {', '.join(self._settings)}"
-            )
-        self._check({**self._settings, **settings})
+            raise ValueError(f"no control named {', '.join(unknown)}; there are {', '.join(here)}")
+        self._check({**here, **settings})
         self._move(settings)
 
     def _move(self, changes: Mapping[str, Any]) -> None:
-        settings = dict(self._settings)
-        for name, value in changes.items():
-            settings = self._after({**settings, name: value}, name)
-        same = settings == self._settings
-        self._settings = settings
-        if not same:
-            self._try(settings, moved=list(changes)[-1])
-        self._show(new_picture=not same and self._problem is None)
+        with self._turn:
+            before = self._state
+            settings = dict(before.settings)
+            for name, value in changes.items():
+                settings = self._after({**settings, name: value}, name)
+            if settings != before.settings:
+                self._state = self._tried(settings, moved=list(changes)[-1])
+            self._show(new_picture=self._state.view is not before.view)
 
-    def _try(self, settings: Settings, moved: str) -> None:
+    def _tried(self, settings: Settings, moved: str) -> _State:
         try:
-            self._view = self._viewed(settings)
+            view = self._viewed(settings)
         except ValueError as error:
-            back = Fix(f"back to {self._view.summary}", self._good)
-            self._problem = str(error)
-            self._fixes = [*self._ways_out(settings, moved), back]
-        else:
-            self._good, self._problem, self._fixes = dict(settings), None, ()
+            back = Fix(f"back to {self._state.view.summary}", self._good)
+            fixes = [*self._ways_out(settings, moved), back]
+            return replace(self._state, settings=settings, problem=str(error), fixes=fixes)
+        return _State(settings, settings, view)
+
+    def _sharpen(self) -> None:
+        with self._turn:
+            self._show(new_picture=True)
 
     # ---- display
 
     def _show(self, *, new_picture: bool) -> None:
-        view = self._view
-        with self._panel.hold_sync():
-            self._panel.controls = [each.described() for each in self._controls(self._settings)]
+        state, panel = self._state, self._panel
+        width, height = state.view.picture.shown_size
+        with panel.hold_sync():
+            panel.controls = [each.described() for each in self._controls(state.settings)]
             if new_picture:
-                self._panel.png = view.picture.png(sharpness=self._panel.sharpness)
-            width, height = view.picture.shown_size
-            self._panel.shown = {
-                "answers": self._panel.asked.get("number", 0),
-                "settings": dict(self._settings),
-                "alt": view.picture.text,
+                panel.png = state.view.picture.png(sharpness=panel.sharpness)
+            panel.shown = {
+                "answers": panel.asked.get("number", 0),
+                "settings": state.settings,
+                "alt": state.view.picture.text,
                 "width": width,
                 "height": height,
-                "summary": view.summary,
-                "table": [list(row) for row in view.table],
-                "note": view.note,
-                "problem": self._problem or "",
-                "fixes": [{"text": fix.text, "changes": dict(fix.changes)} for fix in self._fixes],
-                "code": self._code(self._good),
+                "summary": state.view.summary,
+                "table": [list(row) for row in state.view.table],
+                "note": state.view.note,
+                "problem": state.problem or "",
+                "fixes": [{"text": fix.text, "changes": dict(fix.changes)} for fix in state.fixes],
+                "code": self._code(state.good),
             }
 
     def _code(self, settings: Settings) -> str:

@@ -2,6 +2,8 @@
 
 import gc
 import random
+import threading
+import time
 import tracemalloc
 
 import pytest
@@ -284,3 +286,23 @@ def test_two_hundred_moves_leave_no_exception_no_stale_picture_and_no_memory():
     check(explorer)
     # In between a picture of 16,384 GPUs came and went; a leak of one would be a megabyte.
     assert held[1] - held[0] < 500_000
+
+
+def test_a_cell_and_the_page_may_move_it_at_the_same_time(monkeypatch):
+    # JupyterLab's kernel answers widgets in a thread of their own, while a cell runs in another.
+    explorer = explore.layout(SLIDE)
+    draw_it, drawing = explorer._viewed, threading.Event()
+
+    def slowly(settings):
+        drawing.set()
+        time.sleep(0.2)
+        return draw_it(settings)
+
+    monkeypatch.setattr(explorer, "_viewed", slowly)
+    page = threading.Thread(target=asked, args=(explorer, 1), kwargs={"tp": 4})
+    page.start()
+    assert drawing.wait(timeout=10)
+    explorer.set(pp=2)
+    page.join(timeout=10)
+    assert explorer.layout == ParallelLayout(nodes=2, tp=4, pp=2)
+    check(explorer)

@@ -24,6 +24,7 @@ def test_an_event_is_a_frozen_value() -> None:
 def test_an_event_needs_no_communication() -> None:
     event = Event(0, "forward", 1.0, 3.0)
     assert (event.group, event.bytes, event.peer, event.duration) == ((), 0, None, 2.0)
+    assert (event.stage, event.microbatch) == (None, None)
 
 
 def test_messages_add_up_from_sender_to_receiver() -> None:

@@ -1,112 +1,11 @@
-"""What each rank holds: the slide's symbol, the layers of its stage, its slice of a matrix."""
+"""Which layers a pipeline rank holds, and all that one rank holds."""
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from ._checks import divisors, listed, whole_number
-from .layout import ParallelLayout
-from .rankgrid import Ranks
-
-SYMBOLS = "★⊕□⊠△⋈#○◆●■▲⊗◇☆▽"
-"""One for each piece of the model, the lecture's eight first. Layouts with more pieces than
-symbols are labelled by letter (tp rank) and number (pipeline rank): ``B3``."""
-
-_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-
-
-def subscript(number: int) -> str:
-    """Write a number small, below the line.
-
-    >>> subscript(12)
-    '₁₂'
-    """
-    return str(number).translate(_SUBSCRIPTS)
-
-
-def letters(number: int) -> str:
-    """Count in letters, as the columns of a spreadsheet do.
-
-    >>> [letters(n) for n in (0, 25, 26)]
-    ['A', 'Z', 'AA']
-    """
-    word = ""
-    number += 1
-    while number:
-        number, letter = divmod(number - 1, 26)
-        word = chr(ord("A") + letter) + word
-    return word
-
-
-# ---- pieces and copies of the model
-
-
-def piece_of(layout: ParallelLayout, rank: Ranks) -> Ranks:
-    """Return which piece of the model each rank holds, 0 … tp·pp - 1, row by row of the slide.
-
-    Ranks with the same piece hold the same parameters.
-
-    Examples
-    --------
-    >>> layout = ParallelLayout(nodes=2, tp=2, pp=4)
-    >>> piece_of(layout, np.array([0, 2, 5]))
-    array([0, 0, 5])
-    """
-    at = layout.coordinates(rank)
-    return at["tp"] * layout.pp + at["pp"]
-
-
-def copy_of(layout: ParallelLayout, rank: Ranks) -> Ranks:
-    """Return which copy of the model each rank belongs to, 0 … dp·cp - 1.
-
-    Copy *i* is row *i* of ``layout.groups("model")``. Context parallelism copies the weights
-    too, so it counts here.
-
-    Examples
-    --------
-    >>> layout = ParallelLayout(nodes=2, tp=2, pp=4)
-    >>> copy_of(layout, np.array([0, 2, 5]))
-    array([0, 1, 0])
-    """
-    at = layout.coordinates(rank)
-    cp_first = layout.dense.strides["cp"] < layout.dense.strides["dp"]
-    return at["cp"] + at["dp"] * layout.cp if cp_first else at["dp"] + at["cp"] * layout.dp
-
-
-def symbol(layout: ParallelLayout, piece: int) -> str:
-    """Return the mark of a piece: a symbol while there are enough of them, else letter + number.
-
-    Examples
-    --------
-    >>> symbol(ParallelLayout(nodes=2, tp=2, pp=4), 5)
-    '⋈'
-    >>> symbol(ParallelLayout(nodes=16, tp=8, pp=16), 17)
-    'B1'
-    """
-    pieces = layout.tp * layout.pp
-    if not 0 <= piece < pieces:
-        raise ValueError(f"piece {piece} is out of range: 0 … {pieces - 1}")
-    if pieces <= len(SYMBOLS):
-        return SYMBOLS[piece]
-    tp_rank, pp_rank = divmod(piece, layout.pp)
-    return f"{letters(tp_rank)}{pp_rank}"
-
-
-def label(layout: ParallelLayout, rank: int) -> str:
-    """Return the slide's label of a rank: its piece, with the model copy as subscript.
-
-    Examples
-    --------
-    >>> layout = ParallelLayout(nodes=2, tp=2, pp=4)
-    >>> " ".join(label(layout, rank) for rank in (0, 2, 5))
-    '★₁ ★₂ ⋈₁'
-    """
-    ranks = np.array([layout.check_rank(rank)])
-    piece, copy = int(piece_of(layout, ranks)[0]), int(copy_of(layout, ranks)[0])
-    return symbol(layout, piece) + subscript(copy + 1)
-
-
-# ---- layers and matrices
+from .._checks import divisors, listed, whole_number
+from ..layout import ParallelLayout
+from .cuts import cut
+from .symbols import label
 
 
 def layers_of(
@@ -188,47 +87,6 @@ def _layer_counts(num_layers: int, pp: int, first: int | None, last: int | None)
             f"or give first= and last= their own number of layers"
         )
     return [fixed.get(pp_rank, left // max(ranks_left, 1)) for pp_rank in range(pp)]
-
-
-def cut(shape: tuple[int, ...], parts: int, dim: int) -> list[tuple[slice, ...]]:
-    """Cut an array into equal parts along one dimension; index the array with the result.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the array, for example (rows, columns).
-    parts : int
-        Usually tp.
-    dim : int
-        0 cuts the rows apart (``RowParallelLinear``, for a weight used as X·A), 1 the columns
-        (``ColumnParallelLinear``).
-
-    Raises
-    ------
-    ValueError
-        When ``parts`` does not divide that dimension.
-
-    Examples
-    --------
-    >>> matrix = np.arange(8).reshape(2, 4)
-    >>> [matrix[part].tolist() for part in cut(matrix.shape, parts=2, dim=1)]
-    [[[0, 1], [4, 5]], [[2, 3], [6, 7]]]
-    """
-    parts = whole_number("parts", parts)
-    if not -len(shape) <= dim < len(shape):
-        raise ValueError(f"dim={dim} is out of range for shape {shape}")
-    dim %= len(shape)
-    if shape[dim] % parts:
-        raise ValueError(
-            f"{shape[dim]} (dimension {dim} of shape {shape}) cannot be cut into {parts} equal "
-            f"parts; parts may be {listed(divisors(shape[dim]), ' or ')}"
-        )
-    step = shape[dim] // parts
-    whole = [slice(None)] * len(shape)
-    return [
-        (*whole[:dim], slice(part * step, (part + 1) * step), *whole[dim + 1 :])
-        for part in range(parts)
-    ]
 
 
 # ---- all of it, for one rank

@@ -1,97 +1,15 @@
 from dataclasses import FrozenInstanceError
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import divisors, layouts, small
+from strategies import layouts, small
 
 from mpviz import ParallelLayout
-from mpviz.shards import (
-    SYMBOLS,
-    Shard,
-    copy_of,
-    cut,
-    held_by,
-    label,
-    layers_of,
-    letters,
-    piece_of,
-    subscript,
-    symbol,
-)
+from mpviz.shards import Shard, held_by, label, layers_of
 
 SLIDE = ParallelLayout(nodes=2, gpus_per_node=8, tp=2, pp=4)
-
-
-# ---- symbols, pieces and copies
-
-
-def test_the_slides_grid_of_both_copies() -> None:
-    # Rows are tp ranks, columns pipeline ranks, blocks model copies: as the lecture prints it.
-    grid = [
-        " ".join(label(SLIDE, SLIDE.rank(tp=tp, dp=dp, pp=pp)) for pp in range(4))
-        for dp in range(2)
-        for tp in range(2)
-    ]
-    assert grid == ["★₁ ⊕₁ □₁ ⊠₁", "△₁ ⋈₁ #₁ ○₁", "★₂ ⊕₂ □₂ ⊠₂", "△₂ ⋈₂ #₂ ○₂"]
-
-
-def test_symbols_are_all_different() -> None:
-    assert len(set(SYMBOLS)) == len(SYMBOLS) == 16
-
-
-def test_beyond_the_symbols_pieces_are_letter_and_number() -> None:
-    just_enough = ParallelLayout(nodes=2, tp=4, pp=4)
-    assert [symbol(just_enough, piece) for piece in range(16)] == list(SYMBOLS)
-    one_too_many = ParallelLayout(gpus_per_node=17, tp=17)
-    assert [symbol(one_too_many, piece) for piece in (0, 16)] == ["A0", "Q0"]
-    too_many = ParallelLayout(nodes=4, tp=4, pp=8)
-    assert [symbol(too_many, piece) for piece in (0, 7, 8, 31)] == ["A0", "A7", "B0", "D7"]
-    assert label(ParallelLayout(nodes=32, tp=8, pp=16), 255) == "H15₂"
-
-
-def test_letters_count_as_spreadsheet_columns_do() -> None:
-    known = {0: "A", 1: "B", 25: "Z", 26: "AA", 51: "AZ", 52: "BA", 701: "ZZ", 702: "AAA"}
-    assert {number: letters(number) for number in known} == known
-    assert len({letters(number) for number in range(2000)}) == 2000
-
-
-def test_subscripts_are_decimal_digits() -> None:
-    assert [subscript(number) for number in (0, 1234567890)] == ["₀", "₁₂₃₄₅₆₇₈₉₀"]
-
-
-@given(layouts)
-def test_no_two_ranks_share_a_label(layout: ParallelLayout) -> None:
-    assert len({label(layout, rank) for rank in range(layout.world_size)}) == layout.world_size
-
-
-@given(layouts)
-def test_same_symbol_exactly_for_same_tp_and_pp_rank(layout: ParallelLayout) -> None:
-    ranks = np.arange(layout.world_size)
-    marks = [symbol(layout, int(piece)) for piece in piece_of(layout, ranks)]
-    at = layout.coordinates(ranks)
-    places = list(zip(at["tp"].tolist(), at["pp"].tolist(), strict=True))
-    # Each mark has one place and each place one mark.
-    assert len(set(marks)) == len(set(places)) == len(set(zip(marks, places, strict=True)))
-    assert {int(piece) for piece in piece_of(layout, ranks)} == set(range(layout.tp * layout.pp))
-
-
-@given(layouts)
-def test_holders_of_one_piece_are_a_gradient_group(layout: ParallelLayout) -> None:
-    for group in layout.groups("dp-cp"):
-        assert len(set(piece_of(layout, np.array(group)).tolist())) == 1
-        assert sorted(copy_of(layout, np.array(group)).tolist()) == list(range(len(group)))
-
-
-@given(layouts)
-def test_copy_i_is_row_i_of_the_model_groups(layout: ParallelLayout) -> None:
-    for i, group in enumerate(layout.groups("model")):
-        assert copy_of(layout, np.array(group)).tolist() == [i] * len(group)
-
-
-# ---- layers
 
 
 def test_the_virtual_pipeline_of_megatrons_docstring() -> None:
@@ -204,56 +122,6 @@ def test_layers_that_cannot_be_dealt_are_refused(arguments: dict[str, Any], expe
     assert str(refused.value) == expected
 
 
-# ---- matrices
-
-
-def test_dim_1_cuts_columns_apart_and_dim_0_rows() -> None:
-    matrix = np.arange(8).reshape(2, 4)
-    columns = [matrix[part].tolist() for part in cut((2, 4), parts=2, dim=1)]
-    assert columns == [[[0, 1], [4, 5]], [[2, 3], [6, 7]]]
-    rows = [matrix[part].tolist() for part in cut((2, 4), parts=2, dim=0)]
-    assert rows == [[[0, 1, 2, 3]], [[4, 5, 6, 7]]]
-    assert cut((2, 4), 2, dim=-1) == cut((2, 4), 2, dim=1)
-
-
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=3), st.data())
-def test_cut_shards_reassemble(shape: list[int], data: st.DataObject) -> None:
-    dim = data.draw(st.integers(-len(shape), len(shape) - 1))
-    parts = data.draw(st.sampled_from(divisors(shape[dim])))
-    array = np.arange(np.prod(shape)).reshape(shape)
-    shards = [array[part] for part in cut(tuple(shape), parts, dim)]
-    assert len({shard.shape for shard in shards}) == 1 and len(shards) == parts
-    assert np.array_equal(np.concatenate(shards, axis=dim), array)
-
-
-@pytest.mark.parametrize(
-    ("parts", "dim", "expected"),
-    [
-        (
-            4,
-            1,
-            "6 (dimension 1 of shape (4, 6)) cannot be cut into 4 equal parts; parts may be "
-            "1, 2, 3 or 6",
-        ),
-        (
-            3,
-            -2,
-            "4 (dimension 0 of shape (4, 6)) cannot be cut into 3 equal parts; parts may be "
-            "1, 2 or 4",
-        ),
-        (0, 0, "parts must be a whole number ≥ 1, got 0"),
-        (2.0, 0, "parts must be a whole number ≥ 1, got 2.0"),
-        (True, 0, "parts must be a whole number ≥ 1, got True"),
-        (2, 2, "dim=2 is out of range for shape (4, 6)"),
-        (2, -3, "dim=-3 is out of range for shape (4, 6)"),
-    ],
-)
-def test_matrices_that_cannot_be_cut_are_refused(parts: Any, dim: int, expected: str) -> None:
-    with pytest.raises(ValueError) as refused:
-        cut((4, 6), parts, dim)
-    assert str(refused.value) == expected
-
-
 # ---- one rank
 
 
@@ -302,9 +170,3 @@ def test_ranks_outside_the_world_hold_nothing(rank: Any, expected: str) -> None:
         with pytest.raises(ValueError) as refused:
             question()
         assert str(refused.value) == expected
-
-
-@pytest.mark.parametrize("piece", [-1, 8])
-def test_a_piece_the_model_does_not_have_is_refused(piece: int) -> None:
-    with pytest.raises(ValueError, match=f"piece {piece} is out of range: 0 … 7"):
-        symbol(SLIDE, piece)

@@ -1,4 +1,4 @@
-"""When: things that happened, or were simulated to happen, on ranks."""
+"""One thing that happened on one rank."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ class Event:
     Attributes
     ----------
     rank : int
-        Where.
+        Where. In a `Timeline` of a pipeline, the pipeline rank.
     name : str
-        What: ``"all_reduce"``, ``"send"`` …
+        What: ``"all_reduce"``, ``"send"`` …; in a pipeline also ``"F"``, ``"B"``, ``"I"`` and
+        ``"W"``, as in a plan.
     start, end : float
         Seconds since the run began.
     group : tuple of int
@@ -25,6 +26,8 @@ class Event:
         Size of this rank's tensors in it; what is sent over the wire depends on the algorithm.
     peer : int, optional
         The other rank of a ``send`` or ``recv``, the root of a broadcast or reduce.
+    stage, microbatch : int, optional
+        Of a pipeline: which chunk of the model computes, sends or waits, and on what.
     """
 
     rank: int
@@ -34,6 +37,8 @@ class Event:
     group: tuple[int, ...] = ()
     bytes: int = 0
     peer: int | None = None
+    stage: int | None = None
+    microbatch: int | None = None
 
     @property
     def duration(self) -> float:

@@ -1,0 +1,59 @@
+"""Megatron's model parallelism on real ranks, small enough to read.
+
+Everything takes the process group as an argument, so the same code runs under `mpviz.World` in a
+notebook and under ``torchrun`` on many machines.
+
+- `collectives`: the operators f, g and their kin: pairs that are each other's backward;
+- `tensor`: `ColumnParallelLinear`, `RowParallelLinear`;
+- `transformer`: `ParallelMLP`, `ParallelAttention`; `uncut` has both before they are cut;
+- `vocab`: `VocabParallelEmbedding`, `vocab_parallel_cross_entropy`;
+- `agreement`: how ranks find out that they disagree before they wait for ever.
+
+Examples
+--------
+>>> from mpviz import ParallelLayout, World
+>>> def total(rank, groups):
+...     import torch
+...     from mpviz.parallel import reduce_from_tensor_model_parallel_region
+...     return reduce_from_tensor_model_parallel_region(torch.tensor(rank + 1.0), groups["tp"])
+>>> with World(ParallelLayout(nodes=1, gpus_per_node=2, tp=2)) as world:
+...     world.run(total)[1]
+tensor(3.)
+"""
+
+from .collectives import (
+    copy_to_tensor_model_parallel_region,
+    gather_from_sequence_parallel_region,
+    gather_from_tensor_model_parallel_region,
+    reduce_from_tensor_model_parallel_region,
+    reduce_scatter_to_sequence_parallel_region,
+    scatter_to_sequence_parallel_region,
+    scatter_to_tensor_model_parallel_region,
+)
+from .tensor import (
+    ColumnParallelLinear,
+    RowParallelLinear,
+    reduce_sequence_parallel_gradients,
+)
+from .transformer import ParallelAttention, ParallelMLP
+from .uncut import MLP, SelfAttention
+from .vocab import VocabParallelEmbedding, vocab_parallel_cross_entropy
+
+__all__ = [
+    "MLP",
+    "ColumnParallelLinear",
+    "ParallelAttention",
+    "ParallelMLP",
+    "RowParallelLinear",
+    "SelfAttention",
+    "VocabParallelEmbedding",
+    "copy_to_tensor_model_parallel_region",
+    "gather_from_sequence_parallel_region",
+    "gather_from_tensor_model_parallel_region",
+    "reduce_from_tensor_model_parallel_region",
+    "reduce_scatter_to_sequence_parallel_region",
+    "reduce_sequence_parallel_gradients",
+    "scatter_to_sequence_parallel_region",
+    "scatter_to_tensor_model_parallel_region",
+    "vocab_parallel_cross_entropy",
+]

@@ -1,0 +1,117 @@
+"""What goes from stage to stage: which action sends it, which takes it, and how large it is."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...schedule import Action
+
+Shape = tuple[tuple[int, ...], torch.dtype]
+
+_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_MOST_DIMENSIONS = 8
+HEADER: Shape = ((2 + _MOST_DIMENSIONS,), torch.int64)
+"""Of the message that goes before the first output of a stage, to say how large its outputs are."""
+
+
+class Letter(NamedTuple):
+    """One tensor that crosses from a stage to a neighbour.
+
+    Attributes
+    ----------
+    boundary : int
+        That between stages ``boundary`` and ``boundary + 1``.
+    back : bool
+        Whether it is a gradient, which goes back, or an output.
+    microbatch : int
+        Of which.
+    """
+
+    boundary: int
+    back: bool
+    microbatch: int
+
+    @property
+    def sender(self) -> int:
+        """The stage that computes it."""
+        return self.boundary + self.back
+
+    @property
+    def taker(self) -> int:
+        """The stage that takes it."""
+        return self.boundary + (not self.back)
+
+    def number(self, microbatches: int) -> int:
+        """Return a number that no other letter of a run has."""
+        return (2 * self.boundary + self.back) * microbatches + self.microbatch
+
+    def __str__(self) -> str:
+        what = "the gradient that stage" if self.back else "the output that stage"
+        return f"{what} {self.sender} sends for microbatch {self.microbatch}"
+
+
+def taken_by(action: Action, stages: int) -> Letter | None:
+    """Return what an action takes from a neighbouring stage.
+
+    >>> taken_by(Action(1, "F", 5), stages=2)
+    Letter(boundary=0, back=False, microbatch=5)
+    """
+    stage, kind, microbatch = action
+    if kind == "F":
+        return Letter(stage - 1, False, microbatch) if stage else None
+    return Letter(stage, True, microbatch) if kind != "W" and stage + 1 < stages else None
+
+
+def made_by(action: Action, stages: int) -> Letter | None:
+    """Return what an action makes for a neighbouring stage.
+
+    >>> made_by(Action(1, "I", 5), stages=2)
+    Letter(boundary=0, back=True, microbatch=5)
+    """
+    stage, kind, microbatch = action
+    if kind == "F":
+        return Letter(stage, False, microbatch) if stage + 1 < stages else None
+    return Letter(stage - 1, True, microbatch) if kind != "W" and stage else None
+
+
+def header_of(output: Tensor) -> Tensor:
+    """Write down shape and dtype.
+
+    Raises
+    ------
+    ValueError
+        When it is no tensor that carries gradients, or has more than 8 dimensions.
+    """
+    if output.dtype not in _DTYPES or output.ndim > _MOST_DIMENSIONS:
+        raise ValueError(
+            f"a stage passes on at most {_MOST_DIMENSIONS} dimensions of float32, float64, "
+            f"float16 or bfloat16, got {described(shape_of(output))}"
+        )
+    numbers = [_DTYPES.index(output.dtype), output.ndim, *output.shape]
+    return torch.tensor(numbers + [0] * (HEADER[0][0] - len(numbers)))
+
+
+def shape_in(header: Tensor) -> Shape:
+    """Read what `header_of` wrote.
+
+    >>> shape_in(header_of(torch.ones(2, 3)))
+    ((2, 3), torch.float32)
+    """
+    dtype, dimensions, *sizes = header.tolist()
+    return tuple(sizes[:dimensions]), _DTYPES[dtype]
+
+
+def shape_of(tensor: Tensor) -> Shape:
+    """Return shape and dtype."""
+    return tuple(tensor.shape), tensor.dtype
+
+
+def described(shape: Shape) -> str:
+    """Say a shape and dtype in words.
+
+    >>> described(((2, 3), torch.float32))
+    '2×3 float32'
+    """
+    sizes, dtype = shape
+    return f"{'×'.join(map(str, sizes)) or 'scalar'} {str(dtype).removeprefix('torch.')}"

@@ -1,0 +1,218 @@
+"""A vocabulary cut over a tensor-parallel group: the embedding, and the loss on cut logits.
+
+Source: Megatron-LM ``megatron/core/tensor_parallel/layers.py`` (``VocabParallelEmbedding``) and
+``cross_entropy.py``, whose names and meanings these are.
+"""
+
+from typing import Any, Self
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..shards import Cut, times
+from .agreement import agree, check_group, described
+from .collectives import (
+    Operator,
+    all_gather,
+    reduce_from_tensor_model_parallel_region,
+    reduce_scatter_to_sequence_parallel_region,
+    uneven,
+)
+
+
+class VocabParallelEmbedding(nn.Module):
+    """An embedding cut by row: each rank holds the vectors of some words.
+
+    A rank looks up the words it holds and has zeros for the others; the sum over the group is
+    the embedding. It is the product of one-hot X and A, cut by row.
+
+    Parameters
+    ----------
+    num_embeddings, embedding_dim : int
+        Words and size of a vector; tp divides the words (pad the vocabulary where it does not).
+    group : ProcessGroup
+        The tensor-parallel group.
+    reduce_scatter_embeddings : bool
+        Whether each rank gets the vectors of its part of the sequence (dimension 0) alone, as
+        sequence parallelism wants them.
+    generator, dtype, check
+        As for `ColumnParallelLinear`; vectors are drawn from a normal distribution, as those of
+        ``nn.Embedding`` are.
+
+    Raises
+    ------
+    ValueError
+        When tp does not divide the words. In ``forward``, on every rank, when an index is none
+        of a word.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        group: dist.ProcessGroup,
+        *,
+        reduce_scatter_embeddings: bool = False,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        check: bool = True,
+    ) -> None:
+        super().__init__()
+        tp = check_group(group).size()
+        self.matrix = Cut("A", (num_embeddings, embedding_dim), tp, dim=0)
+        self.group, self.check = group, check
+        self.reduce_scatter_embeddings = reduce_scatter_embeddings
+        whole = torch.empty(num_embeddings, embedding_dim, dtype=dtype)
+        whole.normal_(generator=generator)
+        self.weight = nn.Parameter(self.matrix.part(whole, group.rank()).clone())
+
+    @classmethod
+    def from_uncut(cls, embedding: nn.Embedding, group: dist.ProcessGroup, **options: Any) -> Self:
+        """Cut a plain embedding, the same on every rank; options as for the class."""
+        weight = embedding.weight
+        options = {"dtype": weight.dtype, "generator": torch.Generator(), **options}
+        cut = cls(embedding.num_embeddings, embedding.embedding_dim, group, **options)
+        with torch.no_grad():
+            cut.weight.copy_(cut.matrix.part(weight, group.rank()))
+        return cut
+
+    @torch.no_grad()
+    def gathered(self) -> nn.Embedding:
+        """Return the whole embedding; every rank of the group must ask for it."""
+        tp = self.group.size()
+        weight = all_gather(self.weight, self.group)[0] if tp > 1 else self.weight.clone()
+        return nn.Embedding(weight.shape[0], weight.shape[1], _weight=weight)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Look up.
+
+        Parameters
+        ----------
+        words : Tensor of int64, any shape, the same on every rank
+            With ``reduce_scatter_embeddings`` sequence first, and whole.
+
+        Returns
+        -------
+        Tensor of shape (…, embedding_dim)
+        """
+        self._agree(words)
+        if self.group.size() == 1:
+            return F.embedding(words, self.weight)
+        word, elsewhere = _held(words, self.weight.shape[0], self.group)
+        vectors = F.embedding(word, self.weight)
+        addend = vectors.masked_fill(elsewhere.unsqueeze(-1), 0.0)
+        if self.reduce_scatter_embeddings:
+            return reduce_scatter_to_sequence_parallel_region(addend, self.group, check=False)
+        return reduce_from_tensor_model_parallel_region(
+            addend, self.group, check=False, inplace=True
+        )
+
+    def _agree(self, words: Tensor) -> None:
+        """Raise on every rank if one cannot look up what it was given."""
+        tp, problem = self.group.size(), ""
+        if self.check:
+            problem = not_words(words, self.matrix.shape[0])
+        if not problem and self.reduce_scatter_embeddings:
+            problem = uneven(words, 0, tp)
+        agree(self.group, words, problem=problem, check=self.check)
+
+    def extra_repr(self) -> str:
+        """Return what is cut, and how."""
+        return repr(self.matrix)
+
+
+def vocab_parallel_cross_entropy(
+    vocab_parallel_logits: Tensor, target: Tensor, group: dist.ProcessGroup, *, check: bool = True
+) -> Tensor:
+    """Return the loss of each token from logits that are cut by vocabulary.
+
+    The whole logits, the largest tensor of a language model, are on no rank: two all-reduces of
+    one and of two numbers per token tell each rank all it needs. Backward communicates nothing.
+
+    Parameters
+    ----------
+    vocab_parallel_logits : Tensor of shape (…, vocabulary / tp)
+        This rank's columns, as a `ColumnParallelLinear` leaves them.
+    target : Tensor of int64, shape (…)
+        The right words, whole, the same on every rank.
+    group, check
+        As for `copy_to_tensor_model_parallel_region`.
+
+    Returns
+    -------
+    Tensor of shape (…)
+        log Σ exp(logits) − logit of the target, on every rank.
+
+    Raises
+    ------
+    ValueError
+        On every rank, when shapes do not fit, ranks disagree, or a target is none of a word.
+    """
+    tp = check_group(group).size()
+    problem = ""
+    if not vocab_parallel_logits.is_floating_point():
+        problem = f"{described(vocab_parallel_logits)} has no gradient; x.float() has"
+    elif vocab_parallel_logits.shape[:-1] != target.shape:
+        problem = (
+            f"logits {times(vocab_parallel_logits.shape)} need a target of "
+            f"{times(vocab_parallel_logits.shape[:-1])}, got {times(target.shape)}"
+        )
+    elif check:
+        problem = not_words(target, tp * vocab_parallel_logits.shape[-1])
+    agree(group, vocab_parallel_logits, problem=problem, check=check)
+    return _VocabParallelCrossEntropy.on(vocab_parallel_logits, target, group)
+
+
+class _VocabParallelCrossEntropy(Operator):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, group: dist.ProcessGroup) -> Tensor:
+        highest = logits.amax(-1)
+        _all_reduce(group, highest, dist.ReduceOp.MAX)
+        shifted = logits - highest.unsqueeze(-1)  # so that no exponential overflows
+        word, elsewhere = _held(target, logits.shape[-1], group)
+        chosen = shifted.gather(-1, word.unsqueeze(-1)).squeeze(-1).masked_fill(elsewhere, 0.0)
+        exponentials = shifted.exp_()
+        sums = torch.stack([chosen, exponentials.sum(-1)])
+        _all_reduce(group, sums, dist.ReduceOp.SUM)
+        chosen, total = sums
+        ctx.save_for_backward(exponentials.div_(total.unsqueeze(-1)), word, elsewhere)
+        loss: Tensor = total.log() - chosen
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dloss: Tensor) -> Any:
+        softmax, word, elsewhere = ctx.saved_tensors
+        dlogits = softmax * dloss.unsqueeze(-1)
+        at_target = dloss.masked_fill(elsewhere, 0.0).neg()
+        return dlogits.scatter_add_(-1, word.unsqueeze(-1), at_target.unsqueeze(-1)), None, None
+
+
+def _all_reduce(group: dist.ProcessGroup, x: Tensor, op: Any) -> None:
+    if group.size() > 1:
+        dist.all_reduce(x, op, group=group)
+
+
+def _held(words: Tensor, held: int, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
+    """Return each word as an index here, 0 where another rank holds it; and where that is."""
+    local = words - group.rank() * held
+    elsewhere = (local < 0) | (local >= held)
+    return local.masked_fill_(elsewhere, 0), elsewhere
+
+
+def not_words(words: Tensor, count: int) -> str:
+    """Say what is wrong with indices into a vocabulary; nothing if they are right.
+
+    >>> not_words(torch.tensor([3, 8]), 8)
+    'index 8 is none of the 8 words 0 … 7'
+    """
+    if words.dtype not in (torch.int64, torch.int32):
+        return f"words are whole numbers (int64), got {described(words)}"
+    if words.numel():
+        for extreme in torch.stack(words.aminmax()).tolist():
+            if not 0 <= extreme < count:
+                return f"index {extreme} is none of the {count} words 0 … {count - 1}"
+    return ""

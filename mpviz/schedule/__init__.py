@@ -1,0 +1,26 @@
+"""In which order: pipeline plans, as data, and the rules that a plan must keep.
+
+The notation is that of ``torch.distributed.pipelining``: ``2F0`` is the forward of stage 2 for
+microbatch 0. A *stage* (a chunk of the model) is not a *pipeline rank*: a rank may hold several.
+"""
+
+from .classic import gpipe, interleaved_1f1b, one_forward_one_backward
+from .plan import KINDS, Action, Plan, looped, v_shaped
+from .reading import parse
+from .validity import validate
+from .zero_bubble import zero_bubble_h1, zero_bubble_v
+
+__all__ = [
+    "KINDS",
+    "Action",
+    "Plan",
+    "gpipe",
+    "interleaved_1f1b",
+    "looped",
+    "one_forward_one_backward",
+    "parse",
+    "v_shaped",
+    "validate",
+    "zero_bubble_h1",
+    "zero_bubble_v",
+]

@@ -1,0 +1,49 @@
+"""What each rank holds: the slide's symbol, the layers of its stage, its part of a matrix.
+
+- `symbols`: pieces and copies of the model, and their marks;
+- `layers`: which layers a pipeline rank holds, and all that one rank holds;
+- `cuts`: how a matrix lies on the ranks: whole, cut, or as partial sums;
+- `blocks`: the products of a layer cut over tp ranks, with f and g between them.
+"""
+
+from .blocks import (
+    Block,
+    Collective,
+    Local,
+    Operator,
+    Product,
+    attention,
+    column_parallel,
+    mlp,
+    product,
+    row_parallel,
+)
+from .cuts import Cut, cut, times
+from .layers import Shard, held_by, layers_of
+from .symbols import SYMBOLS, copy_of, label, letters, piece_of, subscript, symbol
+
+__all__ = [
+    "SYMBOLS",
+    "Block",
+    "Collective",
+    "Cut",
+    "Local",
+    "Operator",
+    "Product",
+    "Shard",
+    "attention",
+    "column_parallel",
+    "copy_of",
+    "cut",
+    "held_by",
+    "label",
+    "layers_of",
+    "letters",
+    "mlp",
+    "piece_of",
+    "product",
+    "row_parallel",
+    "subscript",
+    "symbol",
+    "times",
+]

@@ -1,0 +1,186 @@
+"""An MLP cut over two ranks, forward and backward: mpviz beside its peers, in the same run.
+
+    python tests/benchmarks/bench_tensor.py
+
+Peers: the whole MLP in one process; PyTorch's DTensor (parallelize_module); Megatron's layers.
+One thread for each rank. All take turns in the same two processes, round by round, so that what
+else the machine does falls on all alike; what is compared are medians over the rounds. In each
+round a peer runs for about the same time.
+"""
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from multiprocessing import get_context
+from statistics import median
+from time import perf_counter
+
+RANKS = 2
+PEERS = ("one process", "DTensor", "Megatron", "mpviz, check=False")
+# tokens × hidden × ffn, rounds, steps in each, and per peer the aim for its time over ours.
+SIZES = (
+    ((512, 1024, 4096), 15, 2, {"one process": 1.7, "DTensor": 1.0, "Megatron": 1.0}),
+    ((8, 64, 256), 60, 20, {"DTensor": 2.0}),
+)
+Step = Callable[[], object]
+
+
+def contestants(tokens: int, hidden: int, ffn: int) -> dict[str, Step]:
+    """Make a step, forward and backward, of each MLP: the same weights and input for all."""
+    import torch
+    import torch.distributed as dist
+
+    from mpviz.parallel import MLP, ParallelMLP
+
+    torch.manual_seed(1)
+    whole = MLP(hidden, ffn)
+    x, dy = torch.randn(2, tokens, 1, hidden).unbind()
+    x.requires_grad_()
+    group = dist.group.WORLD
+    alone = whole if dist.get_rank() == 0 else torch.nn.Identity()
+    mlps = {
+        "mpviz": ParallelMLP.from_uncut(whole, group),
+        "mpviz, check=False": ParallelMLP.from_uncut(whole, group, check=False),
+        "one process": alone,
+        "DTensor": dtensor_mlp(whole, MLP(hidden, ffn)),
+        "Megatron": megatron_mlp(whole),
+    }
+    expected = whole(x).detach()
+    for name, mlp in mlps.items():
+        if mlp is not alone and not torch.allclose(mlp(x), expected, rtol=1e-4, atol=1e-5):
+            sys.exit(f"{name} computes something else")
+    return {name: step_of(mlp, x, dy) for name, mlp in mlps.items()}
+
+
+def step_of(mlp, x, dy) -> Step:
+    parameters = [x, *mlp.parameters()]
+
+    def step() -> None:
+        for parameter in parameters:
+            parameter.grad = None
+        mlp(x).backward(dy)
+
+    return step
+
+
+def dtensor_mlp(whole, mlp):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        RowwiseParallel,
+        parallelize_module,
+    )
+
+    mlp.load_state_dict(whole.state_dict())
+    plan = {"linear_fc1": ColwiseParallel(), "linear_fc2": RowwiseParallel()}
+    return parallelize_module(mlp, init_device_mesh("cpu", (RANKS,)), plan)
+
+
+def megatron_mlp(whole):
+    import torch
+    from megatron.core import ModelParallelConfig, parallel_state
+    from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
+
+    from mpviz import parallel
+
+    if not parallel_state.is_initialized():
+        parallel_state.initialize_model_parallel(RANKS, create_gloo_process_groups=False)
+    config = ModelParallelConfig(
+        tensor_model_parallel_size=RANKS,
+        use_cpu_initialization=True,
+        gradient_accumulation_fusion=False,
+    )
+    hidden, ffn = whole.linear_fc1.in_features, whole.linear_fc1.out_features
+    options = {"config": config, "init_method": torch.nn.init.zeros_, "bias": True}
+    fc1 = ColumnParallelLinear(hidden, ffn, gather_output=False, **options)
+    fc2 = RowParallelLinear(ffn, hidden, input_is_parallel=True, skip_bias_add=False, **options)
+    ours = parallel.ParallelMLP.from_uncut(whole, torch.distributed.group.WORLD)
+    for theirs, mine in ((fc1, ours.linear_fc1), (fc2, ours.linear_fc2)):
+        theirs.weight.data.copy_(mine.weight)
+        theirs.bias.data.copy_(mine.bias)
+
+    class MegatronMLP(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.fc2 = fc1, fc2
+
+        def forward(self, x):
+            return self.fc2(torch.nn.functional.gelu(self.fc1(x)[0]))[0]
+
+    return MegatronMLP()
+
+
+def measure(rank: int, folder: str) -> None:
+    """Take part as one rank; rank 0 prints."""
+    import torch
+    import torch.distributed as dist
+
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    rendezvous = f"file://{folder}/rendezvous"
+    deadline = timedelta(seconds=120)
+    dist.init_process_group(
+        "gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=deadline
+    )
+    for sizes, rounds, steps, aims in SIZES:
+        seconds = take_turns(contestants(*sizes), rounds, steps)
+        if rank == 0:
+            show(sizes, seconds, aims)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def take_turns(steps_of: dict[str, Step], rounds: int, steps: int) -> dict[str, list[float]]:
+    """Return seconds per step of each, one figure a round."""
+    import torch.distributed as dist
+
+    seconds: dict[str, list[float]] = {name: [] for name in steps_of}
+    names = list(steps_of)
+    for number in range(rounds + 2):
+        names.append(names.pop(0))  # nobody always follows the same
+        for name in names:
+            step = steps_of[name]
+            dist.barrier()
+            start = perf_counter()
+            if name != "one process" or dist.get_rank() == 0:
+                for _ in range(steps):
+                    step()
+            if number >= 2:  # the first rounds warm up
+                seconds[name].append((perf_counter() - start) / steps)
+    return seconds
+
+
+def show(sizes: tuple[int, ...], seconds: dict[str, list[float]], aims: dict[str, float]) -> None:
+    ours = median(seconds["mpviz"])
+    print(f"\nMLP {'×'.join(map(str, sizes))}, forward + backward   mpviz {ours * 1e3:.3f} ms")
+    for peer in PEERS:
+        theirs = median(seconds[peer])
+        # Round by round the two stood next to each other; this ratio shares their noise.
+        ratio = median(t / o for t, o in zip(seconds[peer], seconds["mpviz"], strict=True))
+        aim, told = aims.get(peer), ""
+        if aim is not None:
+            told = f"aim ≥ {aim}× {'met' if ratio >= aim else 'NOT met'}"
+        print(f"{peer:<20}{theirs * 1e3:>10.3f} ms{ratio:>8.2f}×   {told}".rstrip(), flush=True)
+
+
+def main() -> None:
+    import megatron.core.tensor_parallel  # noqa: F401  so that the forks find it imported
+    import torch.distributed.tensor.parallel  # noqa: F401
+
+    print(f"load average {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores")
+    context = get_context("fork")
+    with tempfile.TemporaryDirectory() as folder:
+        ranks = [context.Process(target=measure, args=(rank, folder)) for rank in range(RANKS)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join()
+
+
+if __name__ == "__main__":
+    os.environ |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    warnings.simplefilter("ignore")
+    main()

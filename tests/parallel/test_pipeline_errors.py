@@ -1,0 +1,214 @@
+"""What a pipeline says when something does not fit, and that nobody waits for ever."""
+
+import re
+import textwrap
+
+import pytest
+
+from mpviz import ParallelLayout
+from mpviz.world import World
+
+PROGRAM = """
+import time, torch
+from torch import nn
+from mpviz import schedule
+from mpviz.parallel import pipeline
+
+PLAN = schedule.one_forward_one_backward(pp=2, microbatches=3)
+GROUP = groups["pp"]
+
+def given(**others):
+    return {"inputs": torch.ones(3, 2, 4), "targets": None, "loss": torch.Tensor.mean,
+            "group": GROUP, "timeout": 10, **others}
+
+def said(plan=PLAN, stages=None, **others):
+    stages = {stage: nn.Linear(4, 4) for stage in (rank,)} if stages is None else stages
+    try:
+        pipeline.execute(plan, stages, **given(**others))
+    except Exception as error:
+        return type(error).__name__, str(error), getattr(error, "__notes__", [])
+    return "nothing"
+"""
+
+
+@pytest.fixture(scope="module")
+def world():
+    with World(ParallelLayout(gpus_per_node=2, pp=2), timeout=60) as world:
+        world.cell(PROGRAM)
+        yield world
+
+
+# What is wrong, and what rank 0 and rank 1 are told. These leave the world as it was.
+BEFORE_ANYBODY_WAITS = {
+    "a plan with a circle": (
+        "said(schedule.parse('0F0 0B0 0F1 0B1\\n1F0 1F1 1B0 1B1'))",
+        "deadlock: rank 0 waits at 0B0 (position 1) for 1B0 of rank 1, which waits at 1F1 "
+        "(position 1) for 0F1 of rank 0",
+        None,
+    ),
+    "more ranks in the plan": (
+        "said(schedule.gpipe(pp=4, microbatches=3))",
+        "the plan is for pp=4 ranks, and the group has 2",
+        None,
+    ),
+    "a stage that is elsewhere": (
+        "said(stages={rank: nn.Linear(4, 4), 1: nn.Linear(4, 4)})",
+        "pipeline rank 0 holds stages 0 in this plan, and was given modules for 0, 1",
+        "pipeline rank 0 cannot begin: pipeline rank 0 holds stages 0 in this plan, and was given "
+        "modules for 0, 1",
+    ),
+    "no stage": (
+        "said(stages={})",
+        "pipeline rank 0 holds stages 0 in this plan, and was given modules for none",
+        "pipeline rank 1 holds stages 1 in this plan, and was given modules for none",
+    ),
+    "no inputs": (
+        "said(inputs=None)",
+        "inputs must be 3, one for each microbatch, got None",
+        "pipeline rank 0 cannot begin: inputs must be 3, one for each microbatch, got None",
+    ),
+    "too few inputs": (
+        "said(inputs=torch.ones(2, 2, 4))",
+        "inputs must be 3, one for each microbatch, got 2",
+        "pipeline rank 0 cannot begin: inputs must be 3, one for each microbatch, got 2",
+    ),
+    "too many targets": (
+        "said(targets=range(4))",
+        "pipeline rank 1 cannot begin: targets must be 3, one for each microbatch, got 4",
+        "targets must be 3, one for each microbatch, got 4",
+    ),
+    "no loss": (
+        "said(loss=None)",
+        "pipeline rank 1 cannot begin: pipeline rank 1 holds the last stage and needs a loss=",
+        "pipeline rank 1 holds the last stage and needs a loss=",
+    ),
+    "another plan on each rank": (
+        "said(schedule.gpipe(pp=2, microbatches=3) if rank else PLAN)",
+        "pipeline ranks 0 and 1 were given different plans",
+        None,
+    ),
+    "no group": (
+        "said(group=None)",
+        "this rank is in no such group: expected the ProcessGroup it is a member of, got None",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE_ANYBODY_WAITS)
+def test_what_does_not_fit_is_said_on_every_rank_before_any_waits(world, name):
+    source, *told = BEFORE_ANYBODY_WAITS[name]
+    answers = list(world.cell(source))
+    assert [kind for kind, _, _ in answers] == ["ValueError"] * 2
+    assert [text for _, text, _ in answers] == [told[0], told[1] or told[0]]
+
+
+def test_a_rank_that_needs_no_inputs_may_have_none(world):
+    source = "said(inputs=torch.ones(3, 2, 4) if rank == 0 else None, loss=None if rank == 0 else "
+    assert list(world.cell(source + "torch.Tensor.mean)")) == ["nothing"] * 2
+
+
+# ---- while others wait; after each of these a group is of no use, so each has its own world
+
+WHILE_OTHERS_WAIT = {
+    "a module that raises": (
+        """
+        class Breaks(nn.Module):
+            calls = 0
+            def forward(self, x):
+                self.calls += 1
+                return x / 0 if self.calls < 3 else x[99]
+        answer = said(stages={rank: Breaks() if rank == 0 else nn.Linear(4, 4)}, timeout=2)
+        """,
+        0,
+        ("IndexError", "index 99 is out of bounds"),
+        "in 0F2 on pipeline rank 0",
+        "pipeline rank 1 waited for the output that stage 0 sends for microbatch k (rank 0), to "
+        "run 1Fk, for 2 s in vain",
+    ),
+    "a backward that raises": (
+        """
+        def breaks(gradient):
+            raise ArithmeticError("no way back")
+        layer = nn.Linear(4, 4)
+        if rank == 1:
+            layer.weight.register_hook(breaks)
+        answer = said(stages={rank: layer}, timeout=2)
+        """,
+        1,
+        ("ArithmeticError", "no way back"),
+        "in 1B0 on pipeline rank 1",
+        "pipeline rank 0 waited for the gradient that stage 1 sends for microbatch k (rank 1), to "
+        "run 0Bk, for 2 s in vain",
+    ),
+    "microbatches of several shapes": (
+        """
+        several = [torch.ones(2, 4), torch.ones(3, 4), torch.ones(2, 4)]
+        answer = said(inputs=several, timeout=2)
+        """,
+        0,
+        ("ValueError", "stage 0 sends 3×4 float32 for microbatch 1, and the first was 2×4 float32; "
+         "all microbatches of a run have one shape"),
+        None,
+        "pipeline rank 1 waited for the output that stage 0 sends for microbatch k (rank 0), to "
+        "run 1Fk, for 2 s in vain",
+    ),
+    "no tensor at all": (
+        """
+        class Two(nn.Module):
+            def forward(self, x):
+                return x, x
+        answer = said(stages={rank: Two() if rank == 0 else nn.Linear(4, 4)}, timeout=2)
+        """,
+        0,
+        ("ValueError", "a stage returns one tensor, got tuple"),
+        "in 0F0 on pipeline rank 0",
+        "pipeline rank 1 waited for the output that stage 0 sends for microbatch k (rank 0), to "
+        "run 1Fk, for 2 s in vain",
+    ),
+    "whole numbers": (
+        """
+        class Rounds(nn.Module):
+            def forward(self, x):
+                return x.long()
+        answer = said(stages={rank: Rounds() if rank == 0 else nn.Linear(4, 4)}, timeout=2)
+        """,
+        0,
+        ("ValueError", "a stage passes on at most 8 dimensions of float32, float64, float16 or "
+         "bfloat16, got 2×4 int64"),
+        None,
+        "pipeline rank 1 waited for the output that stage 0 sends for microbatch k (rank 0), to "
+        "run 1Fk, for 2 s in vain",
+    ),
+    "a loss that is no number": (
+        "answer = said(loss=lambda output: output, timeout=2)",
+        1,
+        ("ValueError", "the loss of a microbatch is one number, got a tensor of shape (2, 4)"),
+        "in 1F0 on pipeline rank 1",
+        "pipeline rank 0 waited for the gradient that stage 1 sends for microbatch k (rank 1), to "
+        "run 0Bk, for 2 s in vain",
+    ),
+    "a rank that never comes": (
+        "answer = said(timeout=2) if rank == 0 else ('KeyError', 'elsewhere', [])",
+        1,
+        ("KeyError", "elsewhere"),
+        None,
+        "pipeline rank 0 waited for all ranks to begin, for 2 s in vain",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHILE_OTHERS_WAIT)
+def test_a_rank_that_fails_costs_the_others_no_more_than_the_deadline(name):
+    source, failing, (kind, text), note, waiting = WHILE_OTHERS_WAIT[name]
+    with World(ParallelLayout(gpus_per_node=2, pp=2), timeout=30) as world:
+        world.cell(PROGRAM)
+        # A good run first: what a process loads once must not eat the short deadline.
+        assert list(world.cell("said()")) == ["nothing"] * 2
+        answers = list(world.cell(textwrap.dedent(source) + "\nanswer"))
+    failed, waited = answers[failing], answers[1 - failing]
+    assert failed[0] == kind and text in failed[1]
+    assert failed[2] == ([note] if note else [])
+    # What the one had handed over before it failed may have come through or not.
+    assert waited[0] == "TimeoutError"
+    assert re.sub(r"[012](?= \(rank|,)", "k", waited[1]) == waiting

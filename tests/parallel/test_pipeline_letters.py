@@ -1,0 +1,59 @@
+"""What crosses from stage to stage: each letter once, and read as it was written."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from mpviz.parallel.pipeline.letters import (
+    Letter,
+    described,
+    header_of,
+    made_by,
+    shape_in,
+    shape_of,
+    taken_by,
+)
+from mpviz.schedule import Action
+
+
+def test_no_two_letters_have_one_number():
+    letters = [Letter(*at) for at in product(range(3), (False, True), range(5))]
+    numbers = [letter.number(microbatches=5) for letter in letters]
+    assert sorted(numbers) == list(range(2 * 3 * 5))
+
+
+def test_what_one_action_makes_its_neighbour_takes():
+    actions = [Action(*at) for at in product(range(4), "FBIW", range(2))]
+    made = {made_by(action, 4): action for action in actions} | {None: None}
+    for action in actions:
+        letter = taken_by(action, 4)
+        if letter is not None:
+            assert letter.taker == action.stage
+            assert letter.sender == made[letter].stage
+            assert made[letter].microbatch == action.microbatch
+            assert (action.kind == "F") == (made[letter].kind == "F")
+
+
+def test_the_ends_take_and_make_nothing():
+    assert taken_by(Action(0, "F", 0), 4) is made_by(Action(3, "F", 0), 4) is None
+    assert taken_by(Action(3, "B", 0), 4) is made_by(Action(0, "B", 0), 4) is None
+    assert taken_by(Action(1, "W", 0), 4) is made_by(Action(1, "W", 0), 4) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 1, 5), (1,) * 8])
+def test_a_header_says_shape_and_dtype(shape, dtype):
+    tensor = torch.empty(shape, dtype=dtype)
+    assert shape_in(header_of(tensor)) == (shape, dtype) == shape_of(tensor)
+
+
+def test_what_a_header_cannot_say_is_refused():
+    with pytest.raises(ValueError, match=r"at most 8 dimensions .* got 1×1×1×1×1×1×1×1×1 float32"):
+        header_of(torch.ones((1,) * 9))
+    with pytest.raises(ValueError, match="got 2 int64"):
+        header_of(torch.ones(2, dtype=torch.int64))
+
+
+def test_shapes_are_described():
+    assert described(((), torch.float32)) == "scalar float32"

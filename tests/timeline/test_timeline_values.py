@@ -1,0 +1,177 @@
+"""What a time line tells, whether simulated or measured."""
+
+from dataclasses import FrozenInstanceError, replace
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from schedule.plans import plans
+
+from mpviz import Event, schedule
+from mpviz.schedule import Action, Plan
+from mpviz.timeline import Timeline, simulate
+
+
+def work(rank: int, name: str, start: float, end: float, stage: int, microbatch: int = 0) -> Event:
+    return Event(rank, name, start, end, stage=stage, microbatch=microbatch)
+
+
+ONE = Timeline((work(0, "F", 2, 3, 0), work(1, "F", 3, 4, 1), work(1, "B", 4, 6, 1),
+                work(0, "B", 7, 9, 0)))  # fmt: skip
+
+
+def test_events_are_kept_in_order_of_time() -> None:
+    plan = schedule.zero_bubble_v(pp=3, microbatches=4)
+    events = list(simulate(plan).events)
+    Random(0).shuffle(events)
+    assert Timeline(events) == simulate(plan)  # type: ignore[arg-type]
+    assert Timeline(iter(events)).events == simulate(plan).events  # type: ignore[arg-type]
+
+
+def test_a_time_line_is_a_frozen_value() -> None:
+    assert hash(ONE) == hash(Timeline(ONE.events, pp=2)) and ONE == Timeline(ONE.events, pp=2)
+    with pytest.raises(FrozenInstanceError):
+        ONE.pp = 3  # type: ignore[misc]
+
+
+def test_it_says_what_matters() -> None:
+    assert str(ONE) == "2 ranks, 4 actions in 7 s, bubble 57.1 %"
+
+
+def test_time_counts_from_the_first_start_to_the_last_end_of_work() -> None:
+    waits = Event(0, "recv", 0, 2, (0, 1), peer=1, stage=0, microbatch=0)
+    late = Event(1, "send", 10, 11, (0, 1), peer=0, stage=1, microbatch=0)
+    with_messages = Timeline((*ONE.events, waits, late))
+    for timeline in (ONE, with_messages):
+        assert timeline.work == ONE.events
+        assert (timeline.makespan, timeline.busy) == (7, (3, 3))
+        assert timeline.bubble_fraction == pytest.approx(1 - 6 / 14)
+        assert timeline.bubble_overhead == pytest.approx(14 / 6 - 1)
+
+
+def test_a_rank_that_does_nothing_is_all_bubble() -> None:
+    assert Timeline((work(0, "F", 0, 1, 0),), pp=4).bubble_fraction == 3 / 4
+
+
+def test_nothing_at_all() -> None:
+    nothing = Timeline(())
+    assert (nothing.pp, nothing.makespan, nothing.bubble_fraction, nothing.critical_path) == (
+        1, 0, 0, ()
+    )  # fmt: skip
+    assert (nothing.at(0), nothing.in_flight, nothing.peak_in_flight) == ((None,), ((),), (0,))
+
+
+def test_a_rank_outside_is_refused() -> None:
+    with pytest.raises(ValueError, match="an event is on rank 1, but pp=1 has 0 … 0"):
+        Timeline(ONE.events, pp=1)
+    with pytest.raises(ValueError, match="pp must be a whole number ≥ 1, got -1"):
+        Timeline(ONE.events, pp=-1)
+
+
+@given(plans(), st.integers(0, 2))
+def test_both_bubbles_say_the_same(plan: Plan, link: int) -> None:
+    timeline = simulate(plan, link=link)
+    fraction, overhead = timeline.bubble_fraction, timeline.bubble_overhead
+    assert fraction == pytest.approx(overhead / (1 + overhead), abs=1e-12)
+
+
+# ---- at a time
+
+
+def test_who_works_at_a_time() -> None:
+    f0, f1, b1, b0 = ONE.events
+    at = {2: (f0, None), 2.9: (f0, None), 3: (None, f1), 4: (None, b1), 6: (None, None),
+          8.5: (b0, None), 9: (None, None), -1: (None, None)}  # fmt: skip
+    assert {time: ONE.at(time) for time in at} == at
+
+
+@given(plans(), st.floats(-1, 60))
+def test_at_most_one_thing_at_a_time(plan: Plan, time: float) -> None:
+    timeline = simulate(plan)
+    there = [event for event in timeline.work if event.start <= time < event.end]
+    assert sorted(there, key=lambda e: e.rank) == [e for e in timeline.at(time) if e]
+
+
+# ---- the critical path
+
+
+def test_the_path_of_one_microbatch_is_all_there_is() -> None:
+    assert ONE.critical_path == ((0, "F", 0), (1, "F", 0), (1, "B", 0), (0, "B", 0))
+
+
+@given(
+    plans(),
+    st.fixed_dictionaries({kind: st.integers(1, 4) for kind in "FBIW"}),
+    st.integers(0, 3),
+)
+def test_the_critical_path_takes_the_whole_time(
+    plan: Plan, seconds: dict[str, int], link: int
+) -> None:
+    timeline = simulate(plan, seconds, link)
+    path = timeline.critical_path
+    when = {Action(e.stage, e.name, e.microbatch): e for e in timeline.work}  # type: ignore[arg-type]
+    first, last = when[path[0]], when[path[-1]]
+    assert (first.start, last.end) == (0, timeline.makespan)
+    for before, after in pairwise(path):
+        hops = when[before].rank != when[after].rank
+        assert when[after].start == when[before].end + link * hops
+        if hops:
+            assert before.microbatch == after.microbatch
+            assert abs(before.stage - after.stage) == 1
+
+
+@given(plans(), st.data())
+def test_what_is_longer_on_the_critical_path_makes_all_longer(
+    plan: Plan, data: st.DataObject
+) -> None:
+    timeline = simulate(plan)
+    stage, kind, _ = data.draw(st.sampled_from(timeline.critical_path))
+    durations = {k: [{"F": 1, "B": 2, "I": 1, "W": 1}[k]] * plan.stages for k in "FBIW"}
+    durations[kind][stage] += 1
+    assert simulate(plan, durations).makespan >= timeline.makespan + 1
+
+
+def test_a_measured_path_needs_no_exact_times() -> None:
+    plan = schedule.one_forward_one_backward(pp=3, microbatches=4)
+    exact = simulate(plan, {"F": 2, "B": 3})
+    random = Random(1)
+    late = [
+        replace(e, start=e.start + random.uniform(0.001, 0.01), end=e.end + 0.001)
+        for e in exact.work
+    ]
+    path = Timeline(late).critical_path  # type: ignore[arg-type]
+    assert (path[0], path[-1]) == ((0, "F", 0), (0, "B", 3))
+    assert all(abs(a.stage - b.stage) <= 1 for a, b in pairwise(path))
+
+
+def test_work_must_say_its_stage_and_microbatch() -> None:
+    with pytest.raises(ValueError, match="says no stage or no microbatch"):
+        _ = Timeline((Event(0, "F", 0, 1),)).critical_path
+
+
+# ---- activations
+
+
+def test_an_activation_is_held_until_its_backward_ends() -> None:
+    assert ONE.in_flight == (((2, 1), (9, 0)), ((3, 1), (6, 0)))
+
+
+def test_or_until_its_weight_gradient_ends() -> None:
+    halves = Timeline((work(0, "F", 0, 1, 0), work(0, "I", 1, 2, 0), work(0, "W", 5, 6, 0)))
+    assert halves.in_flight == (((0, 1), (6, 0)),)
+
+
+def test_what_ends_makes_room_before_what_begins() -> None:
+    plan = schedule.one_forward_one_backward(pp=1, microbatches=3)
+    assert simulate(plan).peak_in_flight == (1,)
+
+
+@given(plans())
+def test_in_the_end_nothing_is_held(plan: Plan) -> None:
+    timeline = simulate(plan)
+    for steps, peak in zip(timeline.in_flight, timeline.peak_in_flight, strict=True):
+        times = [time for time, _ in steps]
+        assert times == sorted(set(times)) and steps[-1][1] == 0
+        assert 1 <= peak <= plan.microbatches * plan.chunks

@@ -5,13 +5,29 @@
 - `groups`: the process groups of one kind, on either;
 - `compare`: two layouts side by side;
 - `values`: what each rank has to say, where it sits;
-- `traffic`, `timeline`: who sent how much to whom, and who did what when.
+- `traffic`: who sent how much to whom;
+- `timeline`, `timelines`: who did what when; of a pipeline, its chart;
+- `product`, `block`: matrices cut over tensor-parallel ranks, and the layer they are in.
 """
 
 from .grid import cluster, grid
 from .groups import compare, groups
 from .picture import Picture
-from .traffic import timeline, traffic
+from .shards import block, product
+from .timeline import timeline, timelines
+from .traffic import traffic
 from .values import values
 
-__all__ = ["Picture", "cluster", "compare", "grid", "groups", "timeline", "traffic", "values"]
+__all__ = [
+    "Picture",
+    "block",
+    "cluster",
+    "compare",
+    "grid",
+    "groups",
+    "product",
+    "timeline",
+    "timelines",
+    "traffic",
+    "values",
+]

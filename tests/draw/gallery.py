@@ -2,13 +2,20 @@
 
 import re
 import sys
+from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from draw.test_legible import CORNER_CASES, DRAWINGS
+from draw.test_legible import CORNER_CASES, DRAWINGS, SHARDS, TENSOR_PARALLEL
+
+from mpviz.draw import Picture
 
 FOLDER = Path(__file__).parents[2] / ".screenshots" / "pictures"
+
+
+def save(name: str, picture: Picture) -> None:
+    (FOLDER / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}.png").write_bytes(picture.png())
 
 
 def main() -> None:
@@ -16,8 +23,11 @@ def main() -> None:
     for layout in CORNER_CASES:
         for name, make in DRAWINGS.items():
             sizes = f"{layout.world_size}_tp{layout.tp}_cp{layout.cp}_dp{layout.dp}_pp{layout.pp}"
-            file = FOLDER / f"{sizes}_{re.sub(r'[^a-z0-9]+', '_', name)}.png"
-            file.write_bytes(make(layout).png())
+            save(f"{sizes} {name}", make(layout))
+    for tp, sequence_parallel in product(TENSOR_PARALLEL, (False, True)):
+        for name, make_shards in SHARDS.items():
+            sp = " sequence-parallel" * sequence_parallel
+            save(f"{name} tp{tp}{sp}", make_shards(tp, sequence_parallel))
     print(f"{len(list(FOLDER.glob('*.png')))} pictures in {FOLDER}")
 
 

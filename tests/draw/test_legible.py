@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import layouts
 
-from mpviz import Event, ParallelLayout, draw, presets
+from mpviz import Event, ParallelLayout, draw, presets, shards
 from mpviz.draw import Picture
 from mpviz.draw.glyphs import box_of
 from mpviz.draw.scene import Box, Label, Raster, Scene
@@ -48,6 +49,61 @@ CORNER_CASES = [
     ParallelLayout(nodes=16_384, tp=8, pp=16),
 ]
 
+
+def _numbers(block: shards.Block, digits: int = 2) -> dict[str, np.ndarray]:
+    """X and A of a block with one product; all of one length, so that the text is as wide."""
+    step = next(step for step in block.steps if isinstance(step, shards.Product))
+    random = np.random.default_rng(0)
+    return {cut.name: random.uniform(-1, 1, cut.shape).round(digits) for cut in step.inputs}
+
+
+def _valued(block: shards.Block) -> Picture:
+    return draw.product(block, _numbers(block))
+
+
+# Each of a tp, with and without sequence parallelism.
+SHARDS: dict[str, Callable[[int, bool], Picture]] = {
+    "column-parallel": lambda tp, sp: draw.product(
+        shards.column_parallel(48, 24, 96, tp, sequence_parallel=sp)
+    ),
+    "column-parallel, gathered": lambda tp, sp: draw.product(
+        shards.column_parallel(48, 24, 96, tp, gather_output=True, sequence_parallel=sp)
+    ),
+    "column-parallel, with numbers": lambda tp, sp: _valued(
+        shards.column_parallel(tp, 2, 2 * tp, tp, sequence_parallel=sp)
+    ),
+    "row-parallel": lambda tp, sp: draw.product(
+        shards.row_parallel(48, 96, 24, tp, sequence_parallel=sp)
+    ),
+    "row-parallel, split before": lambda tp, sp: draw.product(
+        shards.row_parallel(48, 96, 24, tp, input_is_parallel=False, sequence_parallel=sp)
+    ),
+    "row-parallel, with numbers": lambda tp, sp: _valued(
+        shards.row_parallel(tp, tp, 2, tp, sequence_parallel=sp)
+    ),
+    "row-parallel, with many numbers": lambda tp, sp: _valued(
+        shards.row_parallel(tp, 2 * tp, 12 if tp < 4 else 2, tp, sequence_parallel=sp)
+    ),
+    "MLP": lambda tp, sp: draw.block(shards.mlp(48, 24, 96, tp, sequence_parallel=sp)),
+    "attention": lambda tp, sp: draw.block(
+        shards.attention(48, 96, heads=2 * tp, tp=tp, sequence_parallel=sp)
+        if 96 % (2 * tp) == 0
+        else shards.attention(48, 90, heads=tp, tp=tp, sequence_parallel=sp)
+    ),
+    "attention of GPT-3's size": lambda tp, sp: draw.block(
+        shards.attention(6144, 12288, heads=96, tp=tp, sequence_parallel=sp)
+    ),
+    "MLP of GPT-3's size": lambda tp, sp: draw.block(
+        shards.mlp(6144, 12288, 49152, tp, sequence_parallel=sp)
+    ),
+    "column-parallel block": lambda tp, sp: draw.block(
+        shards.column_parallel(48, 24, 96, tp, sequence_parallel=sp)
+    ),
+    "row-parallel block": lambda tp, sp: draw.block(
+        shards.row_parallel(48, 96, 24, tp, sequence_parallel=sp)
+    ),
+}
+TENSOR_PARALLEL = (1, 2, 3, 4, 8)
 every_drawing = pytest.mark.parametrize("name", DRAWINGS)
 
 
@@ -98,6 +154,51 @@ def test_nothing_is_small_clipped_overlapping_or_faint(name, layout):
     scene = DRAWINGS[name](layout).scene
     check(scene)
     assert scene.width <= MAX_WIDTH + 100
+
+
+@pytest.mark.parametrize("name", SHARDS)
+@pytest.mark.parametrize("tp", TENSOR_PARALLEL)
+@pytest.mark.parametrize("sequence_parallel", [False, True])
+def test_products_and_blocks_too(name, tp, sequence_parallel):
+    scene = SHARDS[name](tp, sequence_parallel).scene
+    check(scene)
+    assert scene.width <= MAX_WIDTH + 100
+
+
+@pytest.mark.parametrize("name", [name for name in SHARDS if "numbers" not in name])
+@pytest.mark.parametrize("tp", [12, 48])
+def test_of_many_ranks_the_middle_is_left_out(name, tp):
+    scene = SHARDS[name](tp, False).scene
+    check(scene)
+    assert scene.width <= MAX_WIDTH + 100
+    assert any("…" in label.text for label in scene.of(Label))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    make=st.sampled_from([shards.column_parallel, shards.row_parallel]),
+    each=st.tuples(*[st.integers(1, 2**14)] * 3),
+    tp=st.integers(1, 10),
+    sequence_parallel=st.booleans(),
+    whole=st.booleans(),
+)
+def test_products_of_any_shape(make, each, tp, sequence_parallel, whole):
+    sizes = [size * tp for size in each]
+    block = make(*sizes, tp, sequence_parallel=sequence_parallel)
+    check((draw.block if whole else draw.product)(block).scene)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    make=st.sampled_from([shards.column_parallel, shards.row_parallel]),
+    each=st.tuples(*[st.integers(1, 2)] * 3),
+    tp=st.integers(1, 2),
+    scale=st.sampled_from([0.0, 1e-7, 0.01, 1.0, 300.0, 1e12]),
+)
+def test_numbers_of_any_size(make, each, tp, scale):
+    block = make(*(size * tp for size in each), tp)
+    values = {name: scale * array for name, array in _numbers(block, digits=9).items()}
+    check(draw.product(block, values).scene)
 
 
 def _ring(world_size: int) -> list[Event]:

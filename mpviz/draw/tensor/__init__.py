@@ -1,0 +1,1 @@
+"""Matrices and blocks cut over tensor-parallel ranks, from their boxes to whole figures."""

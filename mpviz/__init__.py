@@ -5,6 +5,7 @@ The public surface, resolved on first use so that ``import mpviz`` costs next to
 - `ParallelLayout`: who is who: ranks, coordinates, groups;
 - `presets`: the slide's case, Megatron's Table 1, Llama 3 405B, DeepSeek-V3;
 - `shards`: what each rank holds;
+- `schedule`: pipeline plans; `simulate` plays one through, a `Timeline` tells what it costs;
 - `draw`: the pictures;
 - `World`: real ranks, started from a notebook, and ``%%ranks``;
 - `explore`: the pictures with sliders;
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
     import mpviz.exercises as exercises
     import mpviz.explore as explore
     import mpviz.presets as presets
+    import mpviz.schedule as schedule
     import mpviz.shards as shards
 
     from ._doctor import doctor
     from .layout import ParallelLayout
     from .names import GROUP_KINDS, MEGATRON_ORDER, TP_PP_DP_ORDER
     from .rankgrid import Groups, RankGrid
-    from .timeline import Event, sent_bytes
+    from .timeline import Event, Timeline, sent_bytes, simulate
     from .world import RanksError, World
 
 __version__ = "0.1.0"
@@ -39,12 +41,14 @@ _HOME = {
     "Groups": "rankgrid",
     "RankGrid": "rankgrid",
     "Event": "timeline",
+    "Timeline": "timeline",
     "sent_bytes": "timeline",
+    "simulate": "timeline",
     "World": "world",
     "RanksError": "world",
     "doctor": "_doctor",
 }
-_MODULES = ("draw", "exercises", "explore", "presets", "shards")
+_MODULES = ("draw", "exercises", "explore", "presets", "schedule", "shards")
 
 __all__ = [
     "GROUP_KINDS",
@@ -55,14 +59,17 @@ __all__ = [
     "ParallelLayout",
     "RankGrid",
     "RanksError",
+    "Timeline",
     "World",
     "doctor",
     "draw",
     "exercises",
     "explore",
     "presets",
+    "schedule",
     "sent_bytes",
     "shards",
+    "simulate",
 ]
 
 

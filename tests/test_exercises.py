@@ -85,6 +85,37 @@ def test_any_other_answer_is_wrong_and_answered_kindly(name, answer):
         ("order_of_the_guide", "tp-pp", "misses dp"),
         ("gpus_with_experts", 32, "no factor of the world size"),
         ("gpus_with_experts", 8, "one model copy"),
+        ("wrong_split", "p", "the MLP of the picture"),
+        ("wrong_split", "q", "pays for two all-reduces"),
+        ("bytes_of_a_layer", 2 * 2 * 2048 * 12288, "forward alone"),
+        ("bytes_of_a_layer", 2 * 2048 * 12288, "one all-reduce"),
+        ("bytes_of_a_layer", 2048 * 12288, "whole on every rank"),
+        ("bytes_of_a_layer", 4 * 4 * 2048 * 12288, "Here they have 2"),
+        ("bubble_in_percent", 29, "idle over *useful* time"),
+        ("bubble_in_percent", 77, "in which they work"),
+        ("bubble_in_percent", 88, "one microbatch"),
+        ("bubble_in_percent", 25, "7 stages before it"),
+        ("plan_by_hand", "0F0 0B0", "One line for each of 2 ranks"),
+        ("plan_by_hand", "0F0 0B0\n1F0 1X0", "'1X0' is no action"),
+        ("plan_by_hand", "0F0 0B0\n1F0 1B0", "missing"),
+        ("plan_by_hand", "0F0 0B0 0F1 0B1\n1F0 1F1 1B0 1B1", "missing: rank 0 never runs 0F2"),
+        (
+            "plan_by_hand",
+            "0F0 0F1 0F2 0F3 0B0 0B1 0B2 0B3\n1F0 1F1 1F2 1F3 1B0 1B1 1B2 1B3",
+            "rank 0 holds the activations of 4 microbatches",
+        ),
+        (
+            "plan_by_hand",
+            "0F0 0B0 0F1 0B1 0F2 0B2 0F3 0B3\n1F0 1B0 1F1 1B1 1F2 1B2 1F3 1B3",
+            "takes 24 s where 15 s are enough",
+        ),
+        (
+            "plan_by_hand",
+            "0F0 0B0 0F1 0B1 0F2 0B2 0F3 0B3\n1F0 1F1 1B0 1B1 1F2 1B2 1F3 1B3",
+            "deadlock: rank 0 waits at 0B0",
+        ),
+        ("safe_order", "a", "the deadlock above"),
+        ("safe_order", "c", "only afterwards"),
         ("tp_on_72_gpus", 8, "a larger one does too"),
         ("tp_on_72_gpus", 64, "does not even divide the 144 GPUs"),
         ("tp_on_72_gpus", 16, "16 divides 144, but not 72"),
@@ -154,3 +185,23 @@ def test_numbers_and_lists_of_numpy_are_answers_too():
     assert exercises.copies(4.0).correct
     assert exercises.pipeline_group_of_six(np.array([2, 6, 10, 14])).correct
     assert exercises.pipeline_group_of_six({14, 10, 6, 2}).correct
+
+
+def test_the_backward_of_g_is_tried_on_real_ranks():
+    def summed_again(gradient, group):
+        import torch.distributed as dist
+
+        dist.all_reduce(gradient, group=group)
+        return gradient
+
+    def halved(gradient, group):
+        return gradient / 2
+
+    def broken(gradient):
+        return gradient
+
+    assert exercises.backward_of_g(lambda gradient, group: gradient).correct
+    assert "2 times too large" in exercises.backward_of_g(summed_again).message
+    assert "are [0.5, 0.5]" in exercises.backward_of_g(halved).message
+    assert "It does not run on the ranks: 2 of 2 ranks" in exercises.backward_of_g(broken).message
+    assert "no 2×3 tensor but NoneType" in exercises.backward_of_g(lambda *_: None).message

@@ -20,10 +20,15 @@ from .lesson03 import (
     tp_on_72_gpus,
 )
 from .lesson04 import ring_bytes, sum_on_rank_five, who_stays_away
+from .lesson05 import backward_of_g, bytes_of_a_layer, wrong_split
+from .lesson06 import bubble_in_percent, plan_by_hand, safe_order
 from .verdict import Verdict
 
 __all__ = [
     "Verdict",
+    "backward_of_g",
+    "bubble_in_percent",
+    "bytes_of_a_layer",
     "copies",
     "gpus_with_experts",
     "largest_tp",
@@ -31,12 +36,15 @@ __all__ = [
     "order_does_not_matter",
     "order_of_the_guide",
     "pipeline_group_of_six",
+    "plan_by_hand",
     "rank_at",
     "ranks_of_copy_two",
     "ring_bytes",
+    "safe_order",
     "same_parameters",
     "sum_on_rank_five",
     "tp_for_128_heads",
     "tp_on_72_gpus",
     "who_stays_away",
+    "wrong_split",
 ]

@@ -1,11 +1,13 @@
 """Sliders over the pictures.
 
 - `layout`: nodes, tp, pp, cp, ep, order: who is where, and what leaves its node;
-- `compare`: two orders side by side.
+- `compare`: two orders side by side;
+- `schedule`: a pipeline's ranks, microbatches and schedule: bubble and memory.
 """
 
 from .compare import compare
 from .explorer import Explorer
 from .layout import layout
+from .schedule import schedule
 
-__all__ = ["Explorer", "compare", "layout"]
+__all__ = ["Explorer", "compare", "layout", "schedule"]

@@ -45,7 +45,7 @@ class LayoutExplorer(Explorer):
         return layout_of(self._good)
 
     def _controls(self, settings: Settings) -> Sequence[Control]:
-        last = self.layout.world_size - 1
+        last = max(self.layout.world_size - 1, settings["focus"] or 0)
         return [
             Menu("preset", "preset", tuple((name, name) for name in (_OWN, *PRESETS))),
             order_menu("order", "order", settings["order"]),

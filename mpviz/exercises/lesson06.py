@@ -1,0 +1,95 @@
+"""Checks of lesson 06."""
+
+from .. import schedule
+from ..timeline import simulate
+from .verdict import Verdict, exercise, judged_number
+
+_PP, _MICROBATCHES = 2, 4
+
+
+@exercise
+def bubble_in_percent(answer: object) -> Verdict:
+    """How many percent of the time are 8 ranks idle with 24 microbatches of GPipe?
+
+    >>> bubble_in_percent(29)
+    ✗ 29 is not it. 7/24 is idle over *useful* time. Asked is the idle share of all time.
+    """
+    pp, m = 8, 24
+    timeline = simulate(schedule.gpipe(pp=pp, microbatches=m))
+    right, overhead = (
+        round(100 * share) for share in (timeline.bubble_fraction, timeline.bubble_overhead)
+    )
+    return judged_number(
+        answer,
+        right,
+        f"(p-1)/(m+p-1) = {pp - 1}/{m + pp - 1}. It was 7/8 with one microbatch.",
+        {
+            overhead: "7/24 is idle over *useful* time. Asked is the idle share of all time.",
+            100 - right: "That is the share in which they work.",
+            round(100 * 7 / 8): "That is so with one microbatch.",
+            round(100 * 8 / 32): "Rank 7 waits for 7 stages before it, not for 8.",
+        },
+    )
+
+
+@exercise
+def plan_by_hand(answer: object) -> Verdict:
+    """Write a plan for 2 stages and 4 microbatches, as fast as 1F1B, and rank 0 holding only 2.
+
+    >>> plan_by_hand("0F0 0B0").message
+    'One line for each of 2 ranks, please; this has 1.'
+    """
+    if not isinstance(answer, str):
+        return Verdict(False, f"{answer!r} is not a plan; write it as text, a line for each rank.")
+    lines = [line for line in answer.splitlines() if line.strip()]
+    if len(lines) != _PP:
+        return Verdict(False, f"One line for each of {_PP} ranks, please; this has {len(lines)}.")
+    try:
+        plan = schedule.parse(answer, microbatches=_MICROBATCHES)
+        schedule.validate(plan)
+    except ValueError as error:
+        return Verdict(False, f"{error}.")
+    timeline = simulate(plan)
+    best = simulate(schedule.one_forward_one_backward(pp=_PP, microbatches=_MICROBATCHES))
+    if timeline.peak_in_flight[0] > best.peak_in_flight[0]:
+        return Verdict(
+            False,
+            f"It runs, but rank 0 holds the activations of {timeline.peak_in_flight[0]} "
+            f"microbatches at once. Let a backward free some before the next forward.",
+        )
+    if timeline.makespan > best.makespan:
+        return Verdict(
+            False,
+            f"It runs, but takes {timeline.makespan:g} s where {best.makespan:g} s are enough. "
+            f"Which rank waits although it could begin the next forward?",
+        )
+    return Verdict(
+        True,
+        f"{timeline.makespan:g} s, and rank 0 never holds more than "
+        f"{timeline.peak_in_flight[0]} microbatches: that is 1F1B.",
+    )
+
+
+_ORDERS = {
+    "a": "That is the deadlock above: each waits for the other to receive.",
+    "c": "Then each waits for something that the other sends only afterwards.",
+}
+
+
+@exercise
+def safe_order(answer: object) -> Verdict:
+    """Which order of blocking sends and receives is safe between two neighbours?
+
+    >>> safe_order("a")
+    ✗ That is the deadlock above: each waits for the other to receive.
+    """
+    name = answer.strip().lower() if isinstance(answer, str) else answer
+    if name == "b":
+        return Verdict(
+            True,
+            "One gives while the other takes, then the reverse. Megatron does both at once instead "
+            "(send_forward_recv_backward), so that neither order nor rank matters.",
+        )
+    if isinstance(name, str) and name in _ORDERS:
+        return Verdict(False, _ORDERS[name])
+    return Verdict(False, f"{answer!r} is none of them; the answer is 'a', 'b' or 'c'.")

@@ -1,0 +1,203 @@
+"""Move the sizes of a pipeline, and see who computes what when, and what waits."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from .. import draw
+from .._checks import listed, whole_number
+from ..schedule import (
+    Plan,
+    gpipe,
+    interleaved_1f1b,
+    one_forward_one_backward,
+    zero_bubble_h1,
+    zero_bubble_v,
+)
+from ..timeline import Timeline, simulate
+from .controls import Control, Menu, Slider, notches
+from .explorer import Explorer, Fix, Settings, View
+
+MOST_ACTIONS = 200_000
+"""The most that an explorer simulates and draws on each move."""
+
+_PLANS: dict[str, tuple[str, Callable[..., Plan]]] = {
+    "gpipe": ("GPipe", gpipe),
+    "1f1b": ("1F1B", one_forward_one_backward),
+    "interleaved": ("interleaved 1F1B", interleaved_1f1b),
+    "zb-h1": ("zero bubble, ZB-H1", zero_bubble_h1),
+    "zb-v": ("zero bubble, ZB-V", zero_bubble_v),
+}
+_DEFAULTS = {"chunks": 2, "backward": 2.0, "time": None}
+_MOST = {"pp": 64, "microbatches": 512, "chunks": 8}
+_LABELS = {"microbatches": "microbatches", "chunks": "stages a rank"}
+_RATIOS = (1.0, 1.5, 2.0, 2.5, 3.0)
+_MOST_ROWS = 8
+_NOTE = (
+    "A forward of all layers of a rank takes 1; with several stages, each takes its share. "
+    "Held: activations of so many microbatches, a stage's share counted as such."
+)
+
+
+class ScheduleExplorer(Explorer):
+    """Sliders over one pipeline schedule; made by `schedule`."""
+
+    _title = "Explore one pipeline schedule"
+    _call = "explore.schedule"
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the picture: validate it, execute it."""
+        return plan_of(self._good)
+
+    @property
+    def timeline(self) -> Timeline:
+        """The plan played through, in units of one forward."""
+        return simulated(self.plan, self._good["backward"])
+
+    def _controls(self, settings: Settings) -> Sequence[Control]:
+        plans = tuple((title, name) for name, (title, _) in _PLANS.items())
+        ratios = dict.fromkeys((*_RATIOS, settings["backward"]))
+        return [
+            Menu("kind", "schedule", plans),
+            Menu("backward", "a backward takes", tuple((f"{r:g} forwards", r) for r in ratios)),
+            *(
+                Slider(name, _LABELS.get(name, name), notches(most, settings[name]))
+                for name, most in _MOST.items()
+            ),
+            Slider("time", "time, in % of all", range(-1, 101)),
+        ]
+
+    def _check(self, settings: Settings) -> None:
+        for name in _MOST:
+            whole_number(name, settings[name])
+        if settings["kind"] not in _PLANS:
+            kinds = listed(map(repr, _PLANS), " or ")
+            raise ValueError(f"kind must be {kinds}, got {settings['kind']!r}")
+        backward = settings["backward"]
+        if not isinstance(backward, int | float) or not 0 < backward < 100:
+            raise ValueError(f"backward must be a number of forwards, 0 … 100, got {backward!r}")
+        if settings["time"] is not None and whole_number("time", settings["time"], least=0) > 100:
+            raise ValueError(f"time is a percentage of all, 0 … 100, got {settings['time']}")
+
+    def _viewed(self, settings: Settings) -> View:
+        timeline = simulated(plan_of(settings), settings["backward"])
+        moment = None if settings["time"] is None else settings["time"] / 100 * timeline.makespan
+        title, _ = _PLANS[settings["kind"]]
+        picture = draw.timeline(timeline, title=title, at=moment)
+        summary = (
+            f"{title}: {timeline.makespan:g} forwards long, {timeline.bubble_fraction:.1%} of all "
+            f"time idle"
+        )
+        return View(picture, summary, table(plan_of(settings), timeline, moment), _NOTE)
+
+    def _arguments(self, settings: Settings) -> Mapping[str, Any]:
+        needed = {"chunks": settings["kind"] == "interleaved"}
+        return {
+            name: value
+            for name, value in settings.items()
+            if needed.get(name, True) and (name not in _DEFAULTS or value != _DEFAULTS[name])
+        }
+
+    def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
+        return [
+            Fix(f"{_LABELS.get(name, name)} = {value}", {name: value})
+            for name in sorted(_MOST, key=lambda name: name != moved)
+            for value in _neighbours(settings, name)
+        ][:3]
+
+
+def schedule(
+    kind: str = "1f1b",
+    *,
+    pp: int = 4,
+    microbatches: int = 8,
+    chunks: int = 2,
+    backward: float = 2.0,
+    time: int | None = None,
+) -> ScheduleExplorer:
+    """Show a pipeline schedule with sliders for its sizes.
+
+    Parameters
+    ----------
+    kind : {"gpipe", "1f1b", "interleaved", "zb-h1", "zb-v"}
+        Which schedule.
+    pp, microbatches : int
+        Pipeline ranks, and microbatches in a step.
+    chunks : int
+        Stages on each rank, where they are interleaved.
+    backward : float
+        How many forwards a backward takes; its two halves take as long as each other.
+    time : int, optional
+        A moment to look at, in percent of the whole.
+
+    Returns
+    -------
+    ScheduleExplorer
+        Its ``plan`` and ``timeline`` are what the picture shows.
+
+    Raises
+    ------
+    ValueError
+        When the first settings do not fit. Later ones are explained in its ``problem``.
+
+    Examples
+    --------
+    >>> explorer = schedule(pp=4, microbatches=8)
+    >>> explorer.timeline
+    4 ranks, 64 actions in 33 s, bubble 27.3 %
+    >>> explorer.set(kind="interleaved", microbatches=6)
+    >>> print(explorer.problem.partition(";")[0])
+    interleaving deals microbatches to pp=4 ranks 4 at a time, and 4 does not divide 6
+    """
+    settings = {"kind": kind, "pp": pp, "microbatches": microbatches, "chunks": chunks}
+    return ScheduleExplorer(settings | {"backward": backward, "time": time})
+
+
+def plan_of(settings: Mapping[str, Any]) -> Plan:
+    """Return the plan of some settings, or raise ``ValueError``."""
+    kind, sizes = settings["kind"], {name: settings[name] for name in ("pp", "microbatches")}
+    if kind == "interleaved":
+        sizes["chunks"] = settings["chunks"]
+    stages = sizes["pp"] * {"interleaved": settings["chunks"], "zb-v": 2}.get(kind, 1)
+    actions = stages * sizes["microbatches"] * (3 if kind.startswith("zb") else 2)
+    if actions > MOST_ACTIONS:
+        raise ValueError(
+            f"{stages} stages × {sizes['microbatches']} microbatches are {actions:,} actions; the "
+            f"explorer draws up to {MOST_ACTIONS:,}"
+        )
+    return _PLANS[kind][1](**sizes)
+
+
+def simulated(plan: Plan, backward: float) -> Timeline:
+    """Play a plan through, in units of one forward of all that a rank holds."""
+    share = 1 / plan.chunks
+    half = backward * share / 2
+    return simulate(plan, {"F": share, "B": 2 * half, "I": half, "W": half})
+
+
+def table(plan: Plan, timeline: Timeline, moment: float | None) -> list[tuple[str, ...]]:
+    """Return a row for each rank: what it does at the moment, how long it works, what it holds."""
+    doing = timeline.at(moment) if moment is not None else [None] * plan.pp
+    now = f"at {moment:.3g}" if moment is not None else "now"
+    rows: list[tuple[str, ...]] = [("rank", now, "works", "holds at most")]
+    for rank, event in enumerate(doing[:_MOST_ROWS]):
+        action = f"{event.stage}{event.name}{event.microbatch}" if event else "waits"
+        works = timeline.busy[rank] / timeline.makespan
+        held = timeline.peak_in_flight[rank] / plan.chunks
+        rows.append((str(rank), action if moment is not None else "–", f"{works:.0%}", f"{held:g}"))
+    if plan.pp > _MOST_ROWS:
+        rows.append((f"… {plan.pp - _MOST_ROWS} more", "", "", ""))
+    return rows
+
+
+def _neighbours(settings: Mapping[str, Any], name: str) -> Iterator[int]:
+    """Yield the nearest smaller and the nearest larger value of one size that make a plan."""
+    here = settings[name]
+    for values in (range(here + 1, _MOST[name] + 1), range(here - 1, 0, -1)):
+        for value in values:
+            try:
+                plan_of({**settings, name: value})
+            except ValueError:
+                continue
+            yield value
+            break

@@ -109,13 +109,14 @@ def block(layer: Block, *, ax: Axes | None = None) -> Picture:
     """
     if not isinstance(layer, Block):
         raise ValueError(f"draw.block draws a block such as shards.mlp(…), got {layer!r}")
+    figure = flow(layer)
     calls = [
         f"communication {way}: {listed(collectives, ' and ') or 'none'}"
         for way, collectives in (("forward", layer.forward), ("backward", layer.backward))
     ]
     title, *lines = printed(layer)
     text = "\n".join([*lines, *lanes(layer), *calls])
-    return page(title, [flow(layer)], calls, text, ax)
+    return page(title, [figure], calls, text, ax)
 
 
 # ---- what is drawn

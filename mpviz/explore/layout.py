@@ -52,7 +52,7 @@ class LayoutExplorer(Explorer):
             *size_sliders(settings),
             Menu("highlight", "highlight", highlights(settings["highlight"])),
             Menu("view", "drawn on", _VIEWS),
-            Slider("focus", "focus GPU", range(-1, last + 1)),
+            Slider("focus", "focus", range(-1, last + 1)),
         ]
 
     def _check(self, settings: Settings) -> None:

@@ -29,7 +29,7 @@ _PLANS: dict[str, tuple[str, Callable[..., Plan]]] = {
 }
 _DEFAULTS = {"chunks": 2, "backward": 2.0, "time": None}
 _MOST = {"pp": 64, "microbatches": 512, "chunks": 8}
-_LABELS = {"microbatches": "microbatches", "chunks": "stages a rank"}
+_LABELS = {"microbatches": "microbatches", "chunks": "stages / rank"}
 _RATIOS = (1.0, 1.5, 2.0, 2.5, 3.0)
 _MOST_ROWS = 8
 _NOTE = (
@@ -64,7 +64,7 @@ class ScheduleExplorer(Explorer):
                 Slider(name, _LABELS.get(name, name), notches(most, settings[name]))
                 for name, most in _MOST.items()
             ),
-            Slider("time", "time, in % of all", range(-1, 101)),
+            Slider("time", "time, %", range(-1, 101)),
         ]
 
     def _check(self, settings: Settings) -> None:

@@ -3,23 +3,13 @@
 - `symbols`: pieces and copies of the model, and their marks;
 - `layers`: which layers a pipeline rank holds, and all that one rank holds;
 - `cuts`: how a matrix lies on the ranks: whole, cut, or as partial sums;
-- `blocks`: the products of a layer cut over tp ranks, with f and g between them.
+- `steps`, `blocks`: a layer cut over tp ranks: its products, with f and g between them.
 """
 
-from .blocks import (
-    Block,
-    Collective,
-    Local,
-    Operator,
-    Product,
-    attention,
-    column_parallel,
-    mlp,
-    product,
-    row_parallel,
-)
+from .blocks import Block, attention, column_parallel, mlp, row_parallel
 from .cuts import Cut, cut, times
 from .layers import Shard, held_by, layers_of
+from .steps import Collective, Local, Operator, Product, product
 from .symbols import SYMBOLS, copy_of, label, letters, piece_of, subscript, symbol
 
 __all__ = [

@@ -1,222 +1,14 @@
-"""A layer cut over the ranks of a tensor-parallel group, step by step, as data.
+"""The blocks of a transformer layer, cut over the ranks of a tensor-parallel group, as data.
 
-Matrices are used as X·A. Between the products stand the operators f and g, which alone
-communicate. Sources: Shoeybi et al. 2019 (arXiv 1909.08053), section 3 and figure 3; with
-sequence parallelism Korthikanti et al. 2022 (arXiv 2205.05198), section 4.2.2, where the pair is
-called g and ḡ.
+Sources: Shoeybi et al. 2019 (arXiv 1909.08053), figure 3; with sequence parallelism Korthikanti
+et al. 2022 (arXiv 2205.05198), section 4.2.2, where the pair f, g is called g and ḡ.
 """
 
 from dataclasses import dataclass, replace
-from math import prod
 
 from .._checks import divisors, listed, whole_number
-from .cuts import Cut, Shape, times
-
-
-@dataclass(frozen=True, repr=False)
-class Collective:
-    """One call of a collective, as every rank of the group makes it.
-
-    Attributes
-    ----------
-    name : str
-        ``"all-reduce"``, ``"all-gather"`` or ``"reduce-scatter"``.
-    tensor : str
-        What results: ``"Z"``, or its gradient, ``"dX"``.
-    shape : tuple of int
-        Of what each rank puts in.
-    ranks : int
-        Size of the group.
-
-    Examples
-    --------
-    >>> z = Collective("all-reduce", "Z", (4, 6), ranks=2)
-    >>> z, z.bytes(itemsize=4), z.sent
-    (all-reduce of Z 4×6, 96, 24.0)
-    """
-
-    name: str
-    tensor: str
-    shape: Shape
-    ranks: int
-
-    @property
-    def elements(self) -> int:
-        """Numbers that each rank puts in."""
-        return prod(self.shape)
-
-    @property
-    def sent(self) -> float:
-        """Numbers that each rank sends when they travel in a ring.
-
-        An all-reduce is a reduce-scatter and an all-gather, so it sends as much as both.
-        """
-        around = self.ranks - 1
-        if self.name == "all-gather":
-            return float(around * self.elements)
-        return (2 if self.name == "all-reduce" else 1) * around / self.ranks * self.elements
-
-    def bytes(self, itemsize: int) -> int:
-        """Bytes that each rank puts in: what a recorded `Event` counts."""
-        return self.elements * itemsize
-
-    def __repr__(self) -> str:
-        return f"{self.name} of {self.tensor} {times(self.shape)}"
-
-
-# ---- steps
-
-
-@dataclass(frozen=True, repr=False)
-class Operator:
-    """f or g: the same numbers, laid out otherwise; its backward is its conjugate.
-
-    Attributes
-    ----------
-    name : str
-        ``"f"`` stands before the products that are cut by column, ``"g"`` after those by row.
-    forward, backward : str
-        What it does to the tensor, and to its gradient on the way back: ``"copy"`` and
-        ``"split"`` need no word from another rank, the others are collectives.
-    input, output : Cut
-        Before and after.
-    regathers : bool
-        Whether backward gathers the input once more, rather than keep it whole since forward.
-    """
-
-    name: str
-    forward: str
-    backward: str
-    input: Cut
-    output: Cut
-    regathers: bool = False
-
-    @property
-    def inputs(self) -> tuple[Cut, ...]:
-        """What it takes, as for every step."""
-        return (self.input,)
-
-    @property
-    def collectives(self) -> tuple[Collective, ...]:
-        """What it calls on the way forward."""
-        return _calls(self.forward, self.output.name, self.input)
-
-    @property
-    def backward_collectives(self) -> tuple[Collective, ...]:
-        """What it calls on the way back, where the gradient has the layout of the output."""
-        again = _calls(self.forward, self.output.name, self.input) if self.regathers else ()
-        return again + _calls(self.backward, f"d{self.input.name}", self.output)
-
-    def __repr__(self) -> str:
-        return f"{self.name}: {self.forward} forward, {self.backward} backward"
-
-
-def _calls(name: str, tensor: str, source: Cut) -> tuple[Collective, ...]:
-    if name in ("copy", "split") or source.parts == 1:
-        return ()
-    return (Collective(name, tensor, source.local_shape, source.parts),)
-
-
-@dataclass(frozen=True, repr=False)
-class Product:
-    """A product X·A of what each rank holds.
-
-    Attributes
-    ----------
-    left, right, output : Cut
-        The activations, the weight, and what results (see `product`).
-    """
-
-    left: Cut
-    right: Cut
-    output: Cut
-
-    @property
-    def inputs(self) -> tuple[Cut, ...]:
-        """What it takes, as for every step."""
-        return self.left, self.right
-
-    def __repr__(self) -> str:
-        return f"{self.left.name}·{self.right.name} = {self.output.name}"
-
-
-@dataclass(frozen=True, repr=False)
-class Local:
-    """What each rank computes from its own parts: GeLU, or attention of its own heads.
-
-    Attributes
-    ----------
-    name : str
-        As a formula.
-    inputs : tuple of Cut
-        None of them a partial sum: no such function of addends adds up to that of the sum.
-    output : Cut
-        The result.
-    heads : int
-        Attention heads on all ranks together; 0 where there are none.
-    """
-
-    name: str
-    inputs: tuple[Cut, ...]
-    output: Cut
-    heads: int = 0
-
-    def __post_init__(self) -> None:
-        for cut in self.inputs:
-            if cut.partial and cut.parts > 1:
-                raise ValueError(
-                    f"{self.name} needs {cut.name} itself, but each of {cut.parts} ranks holds "
-                    f"a partial sum of it: reduce first, or cut the weight before by column"
-                )
-
-    def __repr__(self) -> str:
-        return f"{self.name} = {self.output.name}"
-
-
-Step = Operator | Product | Local
-
-
-def product(x: Cut, a: Cut, name: str) -> Cut:
-    """Return how X·A lies when every rank multiplies its own parts.
-
-    Raises
-    ------
-    ValueError
-        When the sizes do not fit, or the parts of one rank do not belong together.
-
-    Examples
-    --------
-    Whole times cut by column is cut by column; cut by column times cut by row, a partial sum:
-
-    >>> product(Cut("X", (4, 6), 2), Cut("A", (6, 8), 2, dim=1), "Y")
-    Y 4×8, cut by column into 2 parts of 4×4
-    >>> product(Cut("Y", (4, 8), 2, dim=1), Cut("B", (8, 6), 2, dim=0), "Z")
-    Z 4×6, a partial sum on each of 2
-    """
-    if len(x.shape) != 2 or len(a.shape) != 2 or x.shape[1] != a.shape[0] or x.parts != a.parts:
-        raise ValueError(f"{x.name}·{a.name} does not exist: {x}; {a}")
-    y = Cut(name, (x.shape[0], a.shape[1]), x.parts)
-    match (x.partial or a.partial, x.dim, a.dim):
-        case False, None, None:
-            return y
-        case False, None, 1:
-            return replace(y, dim=1)
-        case False, 0, None:
-            return replace(y, dim=0)
-        case False, 1, 0:
-            return replace(y, partial=True)
-    raise ValueError(
-        f"{x.name} is {x.state} and {a.name} is {a.state}, so no rank has what it needs for "
-        f"{x.name}·{a.name}; {a.name} cut by column fits {x.name} whole, {a.name} cut by row "
-        f"fits {x.name} cut by column"
-    )
-
-
-def _times(x: Cut, a: Cut, name: str) -> Product:
-    return Product(x, a, product(x, a, name))
-
-
-# ---- blocks
+from .cuts import Cut
+from .steps import Collective, Local, Operator, Product, Step, multiply
 
 
 @dataclass(frozen=True, repr=False)
@@ -298,7 +90,7 @@ def column_parallel(
       X·A = Y  A 6×8, cut by column into 2 parts of 6×4 → Y cut by column
     """
     x, a = Cut("X", (rows, inner), tp), Cut("A", (inner, columns), tp, dim=1)
-    steps: list[Step] = [_f(x, sequence_parallel), _times(x, a, "Y")]
+    steps: list[Step] = [_f(x, sequence_parallel), multiply(x, a, "Y")]
     y = steps[-1].output
     if gather_output:
         steps.append(Operator("gather", "all-gather", "split", y, replace(y, dim=None)))
@@ -338,7 +130,7 @@ def row_parallel(
     steps: list[Step] = []
     if not input_is_parallel:
         steps.append(Operator("split", "split", "all-gather", replace(x, dim=None), x))
-    steps.append(_times(x, a, "Y"))
+    steps.append(multiply(x, a, "Y"))
     steps.append(_g(steps[-1].output, sequence_parallel))
     return Block("row-parallel product", tp, tuple(steps))
 
@@ -364,9 +156,9 @@ def mlp(tokens: int, hidden: int, ffn: int, tp: int, *, sequence_parallel: bool 
     ((all-reduce of Z 4×6,), (all-reduce of dX 4×6,))
     """
     x, a = Cut("X", (tokens, hidden), tp), Cut("A", (hidden, ffn), tp, dim=1)
-    first = _times(x, a, "XA")
+    first = multiply(x, a, "XA")
     gelu = Local("GeLU(XA)", (first.output,), replace(first.output, name="Y"))
-    last = _times(gelu.output, Cut("B", (ffn, hidden), tp, dim=0), "Z")
+    last = multiply(gelu.output, Cut("B", (ffn, hidden), tp, dim=0), "Z")
     f, g = _f(x, sequence_parallel), _g(last.output, sequence_parallel)
     return Block("MLP", tp, (f, first, gelu, last, g))
 
@@ -397,10 +189,10 @@ def attention(
     heads, tp = whole_number("heads", heads), whole_number("tp", tp)
     check_heads(hidden, heads, tp)
     x = Cut("X", (tokens, hidden), tp)
-    qkv = [_times(x, Cut(f"W{n}", (hidden, hidden), tp, dim=1), n) for n in ("Q", "K", "V")]
+    qkv = [multiply(x, Cut(f"W{n}", (hidden, hidden), tp, dim=1), n) for n in ("Q", "K", "V")]
     q, k, v = (step.output for step in qkv)
     heads_ = Local("softmax(QKᵀ)V", (q, k, v), replace(q, name="Y"), heads)
-    last = _times(heads_.output, Cut("B", (hidden, hidden), tp, dim=0), "Z")
+    last = multiply(heads_.output, Cut("B", (hidden, hidden), tp, dim=0), "Z")
     f, g = _f(x, sequence_parallel), _g(last.output, sequence_parallel)
     return Block(f"self-attention with {heads} heads", tp, (f, *qkv, heads_, last, g))
 

@@ -72,7 +72,7 @@ def test_the_table_says_how_long_each_rank_works_and_what_it_holds():
     [
         ({"kind": "interleaved", "microbatches": 6}, "does not divide 6", "microbatches = 8"),
         ({"kind": "zb-v", "pp": 1}, "a V turns back", "pp = 2"),
-        ({"kind": "interleaved", "chunks": 1}, "chunks", "stages a rank = 2"),
+        ({"kind": "interleaved", "chunks": 1}, "chunks", "stages / rank = 2"),
         ({"pp": 512, "microbatches": 512}, f"up to {MOST_ACTIONS:,}", "microbatches = "),
     ],
 )

@@ -24,7 +24,7 @@ def strip(
     if rows.fine:
         items.append(pixels.held(work, axis, rows, look, most))
     else:
-        items += _bricks(work, axis, rows, most)
+        items += bricks(work, axis, rows, most)
     for rank in rows.named:
         if rank < work.pp:
             peak = f"peak {work.timeline.peak_in_flight[rank]}"
@@ -52,7 +52,8 @@ def _in_a_brick(rows: Rows, most: int) -> int:
     return ceil(most * _LOWEST_BRICK / (rows.pitch - rows.gap))
 
 
-def _bricks(work: Work, axis: Axis, rows: Rows, most: int) -> Iterator[Item]:
+def bricks(work: Work, axis: Axis, rows: Rows, most: int) -> Iterator[Item]:
+    """Yield the floor of each rank and what lies on it, in rows of ``most`` activations."""
     height = rows.pitch - rows.gap
     each = _in_a_brick(rows, most)
     thickness = height / ceil(most / each)

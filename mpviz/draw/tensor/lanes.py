@@ -93,7 +93,7 @@ class Lanes:
         for rank, y in self.rows:
             if rank is None:
                 left_out = self.ranks - len(self.rows) + 1
-                words = f"… {left_out} more ranks do the same with their own parts"
+                words = f"… {left_out} more ranks"
                 items.append(Label(self.width / 2, y, words, SMALL, QUIET, "center"))
             else:
                 items += shifted(self._lane(rank), 0, y)

@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-LESSON = Path(__file__).parents[2] / "notebooks" / "04_run_the_groups_for_real.ipynb"
-LIMIT = 2_000_000_000
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+WITH_RANKS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if "= World(" in path.read_text()]
+LIMIT = 1_000_000_000  # what the lessons promise; half of what Binder gives
 RUN = """
 import sys, nbformat
 from nbclient import NotebookClient
@@ -34,10 +35,15 @@ def held_by(process: psutil.Process) -> int:
     return total
 
 
+def test_there_are_lessons_with_ranks():
+    assert [path.name[:2] for path in WITH_RANKS] == ["04", "05", "06"]
+
+
 @pytest.mark.notebook
 @pytest.mark.timeout(200)
-def test_the_lesson_with_sixteen_ranks_stays_below_two_gigabytes():
-    command = [sys.executable, "-c", RUN, str(LESSON), str(LESSON.parent)]
+@pytest.mark.parametrize("lesson", WITH_RANKS, ids=lambda path: path.stem)
+def test_a_lesson_with_ranks_needs_no_more_than_it_says(lesson):
+    command = [sys.executable, "-c", RUN, str(lesson), str(lesson.parent)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         watched, most, samples = psutil.Process(running.pid), 0, 0
         try:
@@ -52,4 +58,4 @@ def test_the_lesson_with_sixteen_ranks_stays_below_two_gigabytes():
             running.kill()
         assert running.returncode == 0, running.stderr and running.stderr.read()
     print(f"\nat most {most / 1e6:.0f} MB in {samples} samples")
-    assert samples > 20 and 100_000_000 < most < LIMIT
+    assert samples > 5 and 100_000_000 < most < LIMIT

@@ -7,7 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from draw.test_legible import CORNER_CASES, DRAWINGS, SHARDS, TENSOR_PARALLEL
+from draw.pipelines import PIPELINES
+from draw.test_legible import CHARTS, CORNER_CASES, DRAWINGS, SHARDS, TENSOR_PARALLEL
 
 from mpviz.draw import Picture
 
@@ -28,6 +29,8 @@ def main() -> None:
         for name, make_shards in SHARDS.items():
             sp = " sequence-parallel" * sequence_parallel
             save(f"{name} tp{tp}{sp}", make_shards(tp, sequence_parallel))
+    for (pipeline, timeline), (chart, make_chart) in product(PIPELINES.items(), CHARTS.items()):
+        save(f"{pipeline} {chart}", make_chart(timeline()))
     print(f"{len(list(FOLDER.glob('*.png')))} pictures in {FOLDER}")
 
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 from hypothesis import strategies as st
 
@@ -39,7 +40,7 @@ def measured(timeline: Timeline, seed: int = 0) -> Timeline:
     return Timeline(events, pp=timeline.pp)
 
 
-PIPELINES: dict[str, Callable[[], Timeline]] = {
+_MAKERS: dict[str, Callable[[], Timeline]] = {
     "GPipe": lambda: simulate(schedule.gpipe(pp=4, microbatches=8), WHOLE),
     "1F1B": lambda: one_f_one_b(4, 8),
     "interleaved, 2 chunks": lambda: interleaved(4, 8, 2),
@@ -56,6 +57,7 @@ PIPELINES: dict[str, Callable[[], Timeline]] = {
     "measured": lambda: measured(one_f_one_b(4, 8)),
     "in microseconds": lambda: one_f_one_b(4, 8, {"F": 2e-6, "B": 5e-6}),
     "16 ranks": lambda: one_f_one_b(16, 16),
+    "low boxes": lambda: simulate(schedule.zero_bubble_h1(pp=18, microbatches=12), HALVES),
     "narrow boxes": lambda: one_f_one_b(8, 32),
     "pixels in 8 rows": lambda: interleaved(8, 32, 4),
     "pixels in 64 rows": lambda: one_f_one_b(64, 8),
@@ -63,6 +65,8 @@ PIPELINES: dict[str, Callable[[], Timeline]] = {
     "more stages than tints": lambda: interleaved(2, 2, 20),
     "a rank that does nothing": lambda: Timeline([Event(0, "F", 0, 1, stage=0, microbatch=0)], 3),
 }
+
+PIPELINES = {name: cache(make) for name, make in _MAKERS.items()}
 
 seconds = st.sampled_from([0.0, 0.001, 0.5, 1.0, 1 / 3, 2.0, 3.0, 40.0])
 durations = st.fixed_dictionaries({"F": seconds.filter(bool), "I": seconds, "W": seconds})

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from draw.pipelines import PIPELINES, timelines
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import layouts
@@ -14,6 +15,7 @@ from mpviz.draw import Picture
 from mpviz.draw.glyphs import box_of
 from mpviz.draw.scene import Box, Label, Raster, Scene
 from mpviz.draw.theme import MAX_WIDTH, PAPER, SMALL, contrast
+from mpviz.timeline import Timeline
 
 DRAWINGS: dict[str, Callable[[ParallelLayout], Picture]] = {
     "grid": draw.grid,
@@ -228,6 +230,35 @@ def test_a_run_without_messages_or_events():
 def test_a_table_of_too_many_ranks_is_refused():
     with pytest.raises(ValueError, match="a table of 65 ranks cannot be read; at most 64"):
         draw.traffic([], 65)
+
+
+CHARTS: dict[str, Callable[[Timeline], Picture]] = {
+    "chart": draw.timeline,
+    "chart alone": lambda timeline: draw.timeline(timeline, title="1F1B", activations=False),
+    "chart, in the middle": lambda timeline: draw.timeline(timeline, at=timeline.makespan / 2),
+    "chart, at the first moment": lambda timeline: draw.timeline(timeline, at=0),
+    "chart, at the last moment": lambda timeline: draw.timeline(timeline, at=timeline.makespan),
+    "twice": lambda timeline: draw.timelines(
+        {"simulated": timeline, "measured": timeline}, at=timeline.makespan / 3, activations=True
+    ),
+    "above another": lambda timeline: draw.timelines(
+        {"this": timeline, "that": PIPELINES["interleaved, 4 chunks"]()}
+    ),
+}
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_charts_of_pipelines_too(pipeline, chart):
+    scene = CHARTS[chart](PIPELINES[pipeline]()).scene
+    check(scene)
+    assert scene.width <= MAX_WIDTH + 100
+
+
+@settings(max_examples=60)
+@given(timelines(most=9), st.sampled_from(sorted(CHARTS)))
+def test_charts_of_any_pipeline(timeline, chart):
+    check(CHARTS[chart](timeline).scene)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

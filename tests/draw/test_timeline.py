@@ -3,13 +3,10 @@
 import io
 import re
 from itertools import groupby, pairwise
+from math import dist
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
-
 from draw.pipelines import (
     HALVES,
     PIPELINES,
@@ -20,11 +17,15 @@ from draw.pipelines import (
     plans,
     timelines,
 )
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from PIL import Image
+
 from mpviz import draw, schedule
 from mpviz.draw.gantt import pixels
 from mpviz.draw.gantt.axis import Axis
 from mpviz.draw.gantt.boxes import Rows, boxes, lettered
-from mpviz.draw.gantt.held import strip
+from mpviz.draw.gantt.held import bricks
 from mpviz.draw.gantt.look import BUBBLE, HELD_FACE, Look
 from mpviz.draw.gantt.work import KIND_ORDER, Work
 from mpviz.draw.glyphs import box_of
@@ -123,7 +124,7 @@ def test_each_kind_has_one_colour_of_its_own(name):
     work = Work.of(timeline)
     faces = {}
     for kind, box in zip(work.kind.tolist(), bars(timeline), strict=True):
-        faces.setdefault(kind, set()).add((box.face, box.edge))
+        faces.setdefault(kind, set()).add(box.face)
     assert all(len(found) == 1 for found in faces.values())
     assert len(set.union(*faces.values())) == len(faces)
 
@@ -168,14 +169,14 @@ def test_letters_stand_in_all_boxes_or_in_none():
 def test_the_number_in_a_box_is_its_microbatch(name):
     picture, work = draw.timeline(PIPELINES[name]()), Work.of(PIPELINES[name]())
     drawn = [box for box in picture.scene.of(Box) if box.face != BUBBLE][: len(work.start)]
-    numbered = 0
+    labels, numbered = picture.scene.of(Label), 0
     for microbatch, box in zip(work.microbatch.tolist(), drawn, strict=True):
-        middle = (box.x + box.width / 2, box.y + box.height / 2)
-        inside = [label for label in picture.scene.of(Label) if (label.x, label.y) == middle]
+        middle = box.x + box.width / 2, box.y + box.height / 2
+        inside = [each for each in labels if dist((each.x, each.y), middle) < 1e-6]
         assert [re.sub(r"\D", "", label.text) for label in inside] in ([], [str(microbatch)])
         assert all(label.size >= SMALL for label in inside)
         numbered += len(inside)
-    assert numbered >= len(drawn) // 6
+    assert numbered >= 64
 
 
 # ---- activations
@@ -183,20 +184,29 @@ def test_the_number_in_a_box_is_its_microbatch(name):
 
 @given(timelines())
 def test_bricks_are_as_many_as_activations_are_held(timeline):
-    work = Work.of(timeline)
-    axis, most = Axis(work.seconds, 40.0, 600.0), max(timeline.peak_in_flight)
+    work, most = Work.of(timeline), max(timeline.peak_in_flight)
+    axis = Axis(work.seconds, 40.0, 600.0)
     # Rows so high that each activation has a brick of its own.
-    rows = Rows(work.pp, 30.0 * most, fine=False)
-    items, _, _ = strip(work, axis, rows, Look(work.chunks, lettered=True), most)
-    bricks = [item for item in items if isinstance(item, Box)]
-    pitch = rows.lower(0.9, 165.0).pitch
+    rows = Rows(work.pp, 20 + 2.5 * most, fine=False)
+    thickness = (rows.pitch - rows.gap) / most
+    lying = [item for item in bricks(work, axis, rows, most) if isinstance(item, Box)]
     for rank, steps in enumerate(timeline.in_flight):
-        held = sum(n * (b - a) for (a, n), (b, _) in pairwise(steps))
-        mine = [brick for brick in bricks if int((brick.y + brick.height / 2) // pitch) == rank]
-        assert sum(b.width for b in mine) / axis.scale == pytest.approx(held)
-        peaks = [item.text for item in items if isinstance(item, Label) and "peak" in item.text]
-        if len(peaks) == work.pp:
-            assert peaks[rank] == f"peak {timeline.peak_in_flight[rank]}"
+        mine = [box for box in lying if rank <= box.y / rows.pitch < rank + 1]
+        held = sum(count * (later - since) for (since, count), (later, _) in pairwise(steps))
+        assert sum(box.width for box in mine) / axis.scale == pytest.approx(held)
+        floor = rank * rows.pitch + rows.pitch - rows.gap
+        top = min((box.y for box in mine), default=floor)
+        assert floor - top == pytest.approx(thickness * timeline.peak_in_flight[rank])
+
+
+@pytest.mark.parametrize("name", ["1F1B", "ZB-V", "narrow boxes", "pixels in 8 rows"])
+def test_the_peak_of_each_rank_stands_beside_it(name):
+    labels = draw.timeline(PIPELINES[name]()).scene.of(Label)
+    rows = sorted((label for label in labels if label.text.startswith("rank ")), key=lambda x: x.y)
+    said = {label.y: label.text for label in labels if label.text.startswith("peak ")}
+    strip = rows[len(rows) // 2 :]
+    peaks = PIPELINES[name]().peak_in_flight
+    assert [said[row.y] for row in strip] == [f"peak {peak}" for peak in peaks]
 
 
 def test_in_low_rows_a_brick_stands_for_several_and_says_so():
@@ -206,10 +216,11 @@ def test_in_low_rows_a_brick_stands_for_several_and_says_so():
 
 def test_two_strips_share_the_height_of_an_activation():
     gpipe = simulate(schedule.gpipe(pp=4, microbatches=8), WHOLE)
-    both = draw.timelines({"GPipe": gpipe, "1F1B": one_f_one_b(4, 8)}, activations=True)
+    named = {"GPipe": gpipe, "1F1B": one_f_one_b(4, 8)}
+    both = draw.timelines(named, activations=True)
     bricks = [box for box in both.scene.of(Box) if box.face == HELD_FACE][:-1]  # but the legend's
     assert len({round(brick.height, 6) for brick in bricks}) == 1
-    assert len(draw.timelines({"GPipe": gpipe}).scene.of(Box)) < len(both.scene.of(Box))
+    assert not any(box.face == HELD_FACE for box in draw.timelines(named).scene.of(Box))
 
 
 # ---- many
@@ -228,7 +239,8 @@ def test_each_pixel_has_the_colour_of_what_its_rank_does_then(name):
     chunk_of = {(r, s): c for r, s, c in zip(work.rank, work.stage, work.chunk, strict=True)}
     seen = set()
     for column in range(3, columns, 37):
-        for rank, event in enumerate(timeline.at(work.origin + (column + 0.5) / axis.scale * 0.375)):
+        time = work.origin + (column + 0.5) / columns * work.seconds
+        for rank, event in enumerate(timeline.at(time)):
             shown = raster.colors[image[rank, 5, column]]
             allowed = [BUBBLE]
             if event is not None:
@@ -283,33 +295,30 @@ def test_the_png_of_a_large_pipeline_has_its_colours_where_the_scene_has_them():
 # ---- a moment
 
 
-@given(timelines(), st.floats(0, 1))
+@given(timelines(), st.integers(0, 1000))
 def test_a_moment_names_what_each_rank_does_then(timeline, share):
-    time = share * timeline.makespan
-    picture = draw.timeline(timeline, at=time)
+    time = (share + 0.37) / 1001 * timeline.makespan
     origin = timeline.work[0].start
-    right = max(box.x + box.width for box in picture.scene.of(Box) if box.face == BUBBLE)
+    # Just as an action begins, the clock and the time since its start are rounded differently.
+    assume(all(abs(t - origin - time) > 1e-9 for e in timeline.work for t in (e.start, e.end)))
+    picture = draw.timeline(timeline, at=time)
+    rows = [box for box in picture.scene.of(Box) if box.face == BUBBLE]
+    right = max(row.x + row.width for row in rows + picture.scene.of(Raster))
     words = [
         label.text
         for label in sorted(picture.scene.of(Label), key=lambda label: label.y)
         if label.bold and label.x > right and label.align == "left"
     ]
-    if len(picture.scene.of(Raster)):
-        return
     last = [max(e.end for e in timeline.work if e.rank == r) for r in range(timeline.pp)]
     expected = []
     for rank in range(timeline.pp):
-        # The time line's own clock has other rounding errors; just at a seam either may be said.
         doing = timeline.at(origin + time)[rank]
         if doing is None:
             expected.append("waits" if origin + time < last[rank] else "done")
         else:
             expected.append(doing)
     assert len(words) == timeline.pp
-    for word, what, rank in zip(words, expected, range(timeline.pp), strict=True):
-        seams = [abs(t - origin - time) for e in timeline.work for t in (e.start, e.end)]
-        if min(seams) < 1e-9:
-            continue
+    for word, what in zip(words, expected, strict=True):
         if isinstance(what, Event):
             assert word.endswith(f"{what.name}{what.microbatch}")
             assert word.startswith((what.name, str(what.stage)))
@@ -359,7 +368,7 @@ def test_a_pipeline_in_characters():
     assert draw.timeline(one_f_one_b(2, 3), title="1F1B").text.splitlines() == [
         "1F1B: 2 ranks, 3 microbatches",
         "12 s, bubble 25.0 %",
-        "rank 0  F0 F1 ·  B0 B0 F2 B1 B1 ·  ·  B2 B2".replace("·  ·  B2", "·  B2"),
+        "rank 0  F0 F1 ·  ·  B0 B0 F2 B1 B1 ·  B2 B2",
         "rank 1  ·  F0 B0 B0 F1 B1 B1 F2 B2 B2 ·  ·",
         "one column: 1 s · · is a bubble",
         "most activations held: 2 1",
@@ -442,7 +451,7 @@ def test_a_large_pipeline_is_shortened():
 def test_operations_of_a_recorded_run_read_as_before():
     ranks = (0, 1, 2)
     sent = [Event(r, "send", r, r + 1, ranks, 8, peer=r + 1) for r in (0, 1)]
-    got = [Event(r, "recv", r - 1, r, ranks, 8, peer=r - 1) for r in (1, 2)]
+    got = [Event(r, "recv", -r, r, ranks, 8, peer=r - 1) for r in (1, 2)]
     assert draw.timeline([*sent, *got]).text.splitlines() == [
         "4 operations on 3 ranks",
         "rank 0  send → 1",

@@ -146,7 +146,7 @@ def _pictured(
     rows = Rows.of(drawn, axis)
     letters = not rows.fine and all(lettered(work, axis) for work in drawn)
     look = Look(max(work.chunks for work in drawn), letters, low=not rows.all_named)
-    most = max(max(work.timeline.peak_in_flight) for work in drawn)
+    most = max(1, *(max(work.timeline.peak_in_flight) for work in drawn))
     parts: list[Part] = []
     lines: list[str] = []
     for name, work in works.items():

@@ -1,4 +1,5 @@
-"""The slide grid to PNG: against the same picture by plt.subplots, and at up to 16,384 GPUs.
+"""The slide grid to PNG: against the same picture by plt.subplots, and at up to 16,384 GPUs;
+and the chart of a pipeline, drawn anew at each move of a slider.
 
 The peer draws the very same boxes and labels, one artist each, as a notebook would.
 """
@@ -15,8 +16,9 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
-from mpviz import ParallelLayout, draw, presets
+from mpviz import ParallelLayout, draw, presets, schedule
 from mpviz.draw.scene import Box, Scene
+from mpviz.timeline import Timeline, simulate
 
 RUNS = 25
 DPI = 192
@@ -81,6 +83,22 @@ def main() -> None:
             else:
                 against = f"{taken / small:5.1f} times the slide's time (aim ≤ 3)"
             print(f"  {name:12} at {layout.world_size:6,} GPUs {taken:17.1f} ms  {against}")
+    charts(small)
+
+
+def charts(slide: float) -> None:
+    print("chart of a pipeline to PNG, with the activations held")
+    for pp, microbatches, aim in ((4, 8, 20), (8, 32, 100), (64, 512, 300)):
+        plan = schedule.one_forward_one_backward(pp=pp, microbatches=microbatches)
+        simulated = simulate(plan, {"F": 1, "B": 2})
+
+        def make(simulated: Timeline = simulated) -> bytes:
+            # A fresh one, which remembers nothing of the last.
+            return draw.timeline(Timeline(simulated.events, simulated.pp)).png()
+
+        taken = milliseconds(make)
+        against = f"{taken / slide:5.1f} times the slide's time (aim ≤ {aim} ms)"
+        print(f"  draw.timeline, p={pp:<2} m={microbatches:<3} {taken:25.1f} ms  {against}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,16 @@ from statistics import median
 
 RUNS = 15
 AIM_SECONDS = 0.1
-HEAVY = ("torch", "matplotlib", "anywidget", "ipywidgets", "IPython", "cloudpickle", "pandas", "scipy")
+HEAVY = (
+    "torch",
+    "matplotlib",
+    "anywidget",
+    "ipywidgets",
+    "IPython",
+    "cloudpickle",
+    "pandas",
+    "scipy",
+)
 STATEMENTS = ("import mpviz", "from mpviz import ParallelLayout")
 
 PROGRAM = """

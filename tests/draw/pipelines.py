@@ -63,6 +63,7 @@ _MAKERS: dict[str, Callable[[], Timeline]] = {
     "pixels in 64 rows": lambda: one_f_one_b(64, 8),
     "64 ranks, 512 microbatches": lambda: one_f_one_b(64, 512),
     "more stages than tints": lambda: interleaved(2, 2, 20),
+    "nothing held": lambda: Timeline([Event(0, "W", 0, 1, stage=0, microbatch=0)]),
     "a rank that does nothing": lambda: Timeline([Event(0, "F", 0, 1, stage=0, microbatch=0)], 3),
 }
 

@@ -199,6 +199,12 @@ def test_bricks_are_as_many_as_activations_are_held(timeline):
         assert floor - top == pytest.approx(thickness * timeline.peak_in_flight[rank])
 
 
+def test_bricks_stay_in_the_strip():
+    scene = draw.timeline(one_f_one_b(4, 8)).scene
+    ticks = max(label.y for label in scene.of(Label) if label.text == "20")
+    assert min(box.y for box in scene.of(Box) if box.face == HELD_FACE) > ticks
+
+
 @pytest.mark.parametrize("name", ["1F1B", "ZB-V", "narrow boxes", "pixels in 8 rows"])
 def test_the_peak_of_each_rank_stands_beside_it(name):
     labels = draw.timeline(PIPELINES[name]()).scene.of(Label)

@@ -25,12 +25,14 @@ function render({ model, el }) {
   const update = () => {
     const before = { png, shown };
     [png, shown] = [model.get("png"), model.get("shown")];
+    // First the picture, which decodes while the words are set. Two states may look the same, and
+    // still are two.
+    if (png !== before.png || shown.code !== before.shown?.code) picture.update(png, shown);
     if (shown !== before.shown) {
       if (talk.settles(shown)) controls.update(model.get("controls"), shown.settings);
       showWords(parts.words, shown);
       message.update(shown);
     }
-    if (png !== before.png) picture.update(png, shown);
   };
 
   // Changes when the reader zooms, or moves the window to another screen.
@@ -50,6 +52,8 @@ function render({ model, el }) {
 
 function element(tag, properties = {}, children = []) {
   const made = Object.assign(document.createElement(tag), properties);
+  // Keys belong to the control that has the focus, not to shortcuts of the notebook around it.
+  if (["button", "input", "select"].includes(tag)) made.dataset.lmSuppressShortcuts = "true";
   made.append(...children);
   return made;
 }
@@ -120,8 +124,6 @@ class Slider {
       this.say();
       send({ [this.input.name]: this.value });
     });
-    // The page's own shortcuts and Jupyter's must not take the keys that move a slider.
-    this.input.addEventListener("keydown", (event) => event.stopPropagation());
   }
 
   get value() {
@@ -156,7 +158,6 @@ class Menu {
     this.input.addEventListener("change", () =>
       send({ [this.input.name]: this.options[this.input.selectedIndex].value }),
     );
-    this.input.addEventListener("keydown", (event) => event.stopPropagation());
   }
 
   update(control, value) {

@@ -1,0 +1,201 @@
+"""From a key press to the new picture on the screen, in a real JupyterLab in Chromium.
+
+    python tests/benchmarks/bench_explore.py
+
+The explorers at three sizes, and beside them what a lecturer would write without them: `interact`
+around `plt.subplots`, 16 boxes with their texts. One key at a time, all of them in turn, so that
+whatever else the machine does slows all of them alike. Takes a minute.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median, quantiles
+from typing import NamedTuple
+
+import nbformat
+from playwright.sync_api import Page
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from browser import pages, servers
+
+MOVES, WARM_UP = 30, 3
+PEER = """
+import matplotlib.pyplot as plt
+from ipywidgets import interact
+from matplotlib.patches import Rectangle
+
+SYMBOLS = "★⊕□⊠△⋈#○◆●■▲⊗◇☆▽"
+
+def slide(tp=2):
+    dp, pp = 4 // tp, 4
+    figure, ax = plt.subplots(figsize=(5.3, 3.5))
+    for rank in range(16):
+        row, stage = rank % (tp * dp), rank // (tp * dp)
+        piece = rank % tp + tp * stage
+        ax.add_patch(Rectangle((stage, row), 0.9, 0.9, facecolor=f"C{piece}", edgecolor="black"))
+        ax.text(stage + 0.06, row + 0.25, rank, fontsize=8)
+        ax.text(stage + 0.45, row + 0.65, SYMBOLS[piece], fontsize=15, ha="center")
+    for stage in range(pp):
+        ax.text(stage + 0.45, -0.2, f"pp {stage}", ha="center")
+    ax.set(xlim=(-0.1, 4), ylim=(4, -0.5), title=f"16 GPUs = tp {tp} × dp {dp} × pp {pp}")
+    ax.axis("off")
+    plt.show()
+
+interact(slide, tp=(1, 2))
+None
+"""
+
+
+class Subject(NamedTuple):
+    """What is measured: a cell, the slider in its output, two keys in turn, and the aims."""
+
+    name: str
+    cell: str
+    slider: str
+    keys: tuple[str, str]
+    aims: dict[str, float]
+
+
+SUBJECTS = (
+    Subject(
+        "explorer, 16 GPUs",
+        "from mpviz import explore, presets\nexplore.layout(presets.SLIDE)",
+        "[name=tp]",
+        ("ArrowLeft", "ArrowRight"),
+        {"median": 60, "p95": 100},
+    ),
+    Subject(
+        "explorer, 1,024 or 1,152 GPUs",
+        "explore.layout(presets.MEGATRON_TABLE_1['76.1B'])",
+        "[name=nodes]",
+        ("ArrowRight", "ArrowLeft"),
+        {},
+    ),
+    Subject(
+        "explorer, 16,384 or 18,432 GPUs",
+        "explore.layout(presets.LLAMA3_405B['8k'])",
+        "[name=nodes]",
+        ("ArrowRight", "ArrowLeft"),
+        {"p95": 150},
+    ),
+    Subject(
+        "interact + plt.subplots, 16 boxes",
+        PEER,
+        ".noUi-handle",
+        ("ArrowLeft", "ArrowRight"),
+        {},
+    ),
+)
+AIM_AGAINST_PEER = 5
+
+# Milliseconds from the key's own time stamp until its answer has arrived, until its picture is in
+# the page, and until the frame that shows it has been painted.
+ARM = """output => {
+    const painted = () => new Promise(done => requestAnimationFrame(() => {
+        const { port1, port2 } = new MessageChannel();
+        port1.onmessage = () => done();
+        port2.postMessage(null);
+    }));
+    let pressed, arrived;
+    addEventListener("keydown", key => { pressed = key.timeStamp; }, { capture: true, once: true });
+    const words = output.querySelector(".mpviz-words");
+    const old = output.querySelector("img");
+    window.measured = new Promise(done => {
+        const watch = new MutationObserver(async changes => {
+            const image = output.querySelector("img");
+            if (words && changes.some(change => words.contains(change.target)))
+                arrived ??= performance.now();
+            const swapped = changes.some(change => change.attributeName === "data-code");
+            if (!(words ? swapped : image && image !== old)) return;
+            watch.disconnect();
+            arrived ??= performance.now();
+            await image?.decode();
+            const there = performance.now();
+            await painted();
+            done([arrived - pressed, there - pressed, performance.now() - pressed]);
+        });
+        watch.observe(output, { childList: true, subtree: true, attributeFilter: ["data-code"] });
+    });
+}"""
+ANSWER = """() => Promise.race([
+    window.measured, new Promise((_, give_up) => setTimeout(() => give_up("no picture"), 10000)),
+])"""
+
+
+def lesson(folder: Path) -> str:
+    """Write a notebook of the subjects."""
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
+    notebook.cells = [nbformat.v4.new_code_cell(subject.cell) for subject in SUBJECTS]
+    nbformat.write(notebook, folder / "bench.ipynb")
+    return "bench.ipynb"
+
+
+def one_move(page: Page, at: int, move: int) -> list[float]:
+    """Press one key on the slider of a subject, and return the three times."""
+    subject = SUBJECTS[at]
+    output = page.locator(".jp-CodeCell").nth(at).locator(".jp-Cell-outputArea")
+    slider = output.locator(subject.slider)
+    output.evaluate("output => output.scrollIntoView()")
+    slider.focus()
+    page.wait_for_timeout(150)  # until nothing of the move before is going on
+    output.evaluate(ARM)
+    page.keyboard.press(subject.keys[move % 2])
+    times: list[float] = page.evaluate(ANSWER)
+    return times
+
+
+def measured(page: Page) -> Iterator[list[list[float]]]:
+    """Yield the times of each subject, after all of them have been moved in turn."""
+    moves = [[one_move(page, at, move) for at in range(len(SUBJECTS))] for move in rounds()]
+    for at in range(len(SUBJECTS)):
+        yield [times[at] for times in moves[WARM_UP:]]
+
+
+def rounds() -> range:
+    return range(WARM_UP + MOVES)
+
+
+def report(results: list[list[list[float]]]) -> None:
+    peer = median(times[-1] for times in results[-1])
+    print(
+        "key press to picture on screen, ms" + 14 * " " + "median    p95   of it: answer, picture"
+    )
+    for subject, times in zip(SUBJECTS, results, strict=True):
+        arrived, there, painted = zip(*times, strict=True)
+        found = {"median": median(painted), "p95": quantiles(painted, n=20)[-1]}
+        aims = [f"{name} ≤ {aim:.0f}" for name, aim in subject.aims.items()]
+        if subject is SUBJECTS[0]:
+            aims.append(f"≥ {AIM_AGAINST_PEER} times the peer, is {peer / found['median']:.1f}")
+        print(
+            f"  {subject.name:38}{found['median']:12.0f}{found['p95']:7.0f}"
+            f"{median(arrived):11.0f}{median(there):10.0f}  "
+            + (f"(aim {', '.join(aims)})" if aims else "")
+        )
+
+
+def main() -> None:
+    found = pages.found_browser()
+    if not found:
+        print(f"bench_explore: no browser here: none of {', '.join(pages.BROWSERS)}")
+        return
+    with (
+        servers.serving(servers.JUPYTERLAB) as lab,
+        pages.chromium(found) as browser,
+        pages.tab(browser) as page,
+    ):
+        name = lesson(lab.folder / "notebooks")
+        pages.open_lesson(page, lab, name)
+        pages.run_all(page, len(SUBJECTS))
+        pages.wait_for_idle(page, seconds=20)
+        page.wait_for_timeout(1000)
+        results = list(measured(page))
+    print(f"{MOVES} moves each, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    report(results)
+
+
+if __name__ == "__main__":
+    main()

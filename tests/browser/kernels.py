@@ -1,0 +1,49 @@
+"""The kernel behind a lesson, asked from beside the page."""
+
+import ast
+import json
+from contextlib import contextmanager
+from urllib.request import urlopen
+
+import psutil
+from jupyter_client import BlockingKernelClient
+
+
+class Kernel:
+    """A running kernel: what its expressions are worth, and how much memory it takes."""
+
+    def __init__(self, client, process):
+        self._client = client
+        self._process = process
+
+    def evaluate(self, expression):
+        """Return what an expression is worth to the next cell: a number, text, a dict of these."""
+        asked = self._client.execute("", silent=True, user_expressions={"it": expression})
+        reply = self._client.get_shell_msg(timeout=30)
+        assert reply["parent_header"]["msg_id"] == asked
+        answer = reply["content"]["user_expressions"]["it"]
+        assert answer["status"] == "ok", answer
+        return ast.literal_eval(answer["data"]["text/plain"])
+
+    def memory(self):
+        """Return the resident bytes, without what waits for the garbage collector."""
+        self.evaluate("__import__('gc').collect()")
+        return self._process.memory_info().rss
+
+
+@contextmanager
+def kernel_of(server, name):
+    """Reach the kernel of an open lesson until the block ends."""
+    with urlopen(server.address("api/sessions"), timeout=10) as answer:
+        running = next(each["kernel"]["id"] for each in json.load(answer) if each["path"] == name)
+    connection = str(server.folder / "runtime" / f"kernel-{running}.json")
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    process = next(each for each in family if connection in each.cmdline())
+    client = BlockingKernelClient(connection_file=connection)
+    client.load_connection_file()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=30)
+        yield Kernel(client, process)
+    finally:
+        client.stop_channels()

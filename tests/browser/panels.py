@@ -1,0 +1,156 @@
+"""An explorer as its page shows it, and what mpviz itself says that it should show.
+
+What is expected comes from the controls alone: whatever they stand at, the page must show what
+`explore.layout` or `explore.compare` draws for it in this process, or state its ``ValueError``.
+"""
+
+import base64
+import io
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from mpviz import explore
+from mpviz.explore import words
+from mpviz.explore.layout import PRESETS
+
+from .pages import eventually
+
+READ = """panel => {
+    const all = (selector, get) => [...panel.querySelectorAll(selector)].map(get);
+    const canvas = panel.querySelector("canvas");
+    return {
+        title: panel.getAttribute("aria-label"),
+        controls: all("input, select", at => [
+            at.name, at.getAttribute("aria-valuetext") ?? at.selectedOptions[0]?.text ?? "",
+        ]),
+        says: all("output", output => output.textContent),
+        status: panel.querySelector("[role=status]").textContent,
+        buttons: all(".mpviz-message button", button => button.textContent),
+        line: panel.querySelector(".mpviz-message code")?.textContent ?? "",
+        table: all("tr", row => [...row.cells].map(cell => cell.textContent)),
+        code: canvas.dataset.code,
+        alt: canvas.getAttribute("aria-label"),
+        focus: document.activeElement.name ?? "",
+    };
+}"""
+NAMES = {"slide grid": "grid", "nothing": None, "none": None}
+
+
+class Panel:
+    """One explorer on a page; given its kernel and its name there, compared with that too."""
+
+    def __init__(self, locator, kernel=None, name=""):
+        self.locator = locator
+        self.page = locator.page
+        self.kernel = kernel
+        self.name = name
+
+    def control(self, name):
+        return self.locator.locator(f"[name={name}]")
+
+    def sliders(self):
+        names = self.locator.locator("input").evaluate_all("all => all.map(each => each.name)")
+        return [self.control(name) for name in names]
+
+    def menus(self):
+        names = self.locator.locator("select").evaluate_all("all => all.map(each => each.name)")
+        return [self.control(name) for name in names]
+
+    def read(self):
+        return self.locator.evaluate(READ)
+
+    def pixels(self):
+        """The picture as it is on the canvas, shape (height, width, 3)."""
+        url = self.locator.locator("canvas").evaluate("canvas => canvas.toDataURL()")
+        return decoded(base64.b64decode(url.partition(",")[2]))
+
+    def settled(self, *, fits=None):
+        """Wait until the page shows what its controls say; return what it shows.
+
+        ``fits``: whether a picture is expected, or an explanation; None for either.
+        """
+
+        def check():
+            shown = self.read()
+            agrees(shown, fits)
+            if self.kernel:
+                held = self.kernel.evaluate(f"{self.name}.settings")
+                assert settings_of(shown) == {name: held[name] for name in settings_of(shown)}
+                assert shown["code"] == self.kernel.evaluate(f"repr({self.name})")
+            return shown
+
+        shown = eventually(check, self.page)
+        if shown["line"]:  # the picture is that of the controls, not of the last good ones
+            picture = made(shown["title"], settings_of(shown)).picture
+            seen = self.pixels()
+            sharpness = round(seen.shape[1] / picture.shown_size[0])
+            assert np.array_equal(seen, decoded(picture.png(sharpness=sharpness)))
+        return shown
+
+
+def decoded(png):
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def settings_of(shown):
+    return {name: value_of(text) for name, text in shown["controls"]}
+
+
+def value_of(text):
+    """Return the value behind a control's text: '2,048', 'none', 'dp: the same piece, …'."""
+    if text in PRESETS:
+        return text
+    word = text.partition(":")[0].partition(" (")[0]
+    digits = word.replace(",", "")
+    return int(digits) if digits.isdigit() else NAMES.get(word, word)
+
+
+def made(title, settings):
+    """Make the explorer that stands at these settings, or return why there is none."""
+    return _made(title, frozenset(settings.items() - {("preset", settings.get("preset"))}))
+
+
+@cache
+def _made(title, settings):
+    make = {"Explore one layout": explore.layout, "Compare two orders": explore.compare}[title]
+    try:
+        return make(**dict(settings))
+    except ValueError as error:
+        return str(error)
+
+
+@cache
+def brought_back(code):
+    """Make the explorer of a line that a reader has copied."""
+    return eval(code, {"explore": explore})
+
+
+def agrees(shown, fits=None):
+    """Assert that all that is shown belongs together."""
+    expected = made(shown["title"], settings_of(shown))
+    drawn = brought_back(shown["code"])
+    assert shown["alt"] == drawn.picture.text
+    if isinstance(expected, str):
+        assert not fits
+        assert shown["status"] == f"{expected}."
+        assert shown["buttons"]
+        assert shown["line"] == ""
+    else:
+        assert fits in (None, True)
+        assert shown["code"] == shown["line"] == repr(expected)
+        assert shown["status"] == str(layout_of(expected))
+        assert shown["buttons"] == ["Copy"]
+    assert shown["table"] == [list(row) for row in table_of(drawn)]
+
+
+def layout_of(explorer):
+    return explorer.layout if hasattr(explorer, "layout") else explorer.left
+
+
+def table_of(explorer):
+    if hasattr(explorer, "layout"):
+        return words.table(explorer.layout)
+    return words.comparison(explorer.left, explorer.right)

@@ -49,7 +49,8 @@ def copy_to_tensor_model_parallel_region(
         The tensor-parallel group; this rank is in it.
     check : bool
         Whether the ranks first compare shape and dtype, so that all raise where otherwise some
-        would wait for ever. It costs as much as the smallest all-reduce. On every rank the same.
+        would wait for ever. It costs as much as the smallest all-reduce: between two gloo ranks
+        a few tenths of a millisecond. On every rank the same.
 
     Raises
     ------

@@ -26,8 +26,9 @@ class Kernel:
         return ast.literal_eval(answer["data"]["text/plain"])
 
     def memory(self):
-        """Return the resident bytes, without what waits for the garbage collector."""
+        """Return the resident bytes, without garbage, and without what malloc keeps for later."""
         self.evaluate("__import__('gc').collect()")
+        self.evaluate("getattr(__import__('ctypes').CDLL(None), 'malloc_trim', bool)(0) and None")
         return self._process.memory_info().rss
 
 

@@ -21,18 +21,23 @@ function render({ model, el }) {
   });
   const picture = new Picture(parts.picture);
 
-  let png, shown;
-  const update = () => {
-    const before = { png, shown };
-    [png, shown] = [model.get("png"), model.get("shown")];
-    // First the picture, which decodes while the words are set. Two states may look the same, and
-    // still are two.
-    if (png !== before.png || shown.code !== before.shown?.code) picture.update(png, shown);
-    if (shown !== before.shown) {
-      if (talk.settles(shown)) controls.update(model.get("controls"), shown.settings);
-      showWords(parts.words, shown);
-      message.update(shown);
-    }
+  // All of an answer at once, when its picture is decoded: it takes a single frame, and words are
+  // never ahead of their picture.
+  let latest = {};
+  let arrived = 0;
+  let applied = 0;
+  const update = async () => {
+    const [png, shown] = [model.get("png"), model.get("shown")];
+    if (png === latest.png && shown === latest.shown) return;
+    latest = { png, shown };
+    const turn = ++arrived;
+    const bitmap = await createImageBitmap(new Blob([png], { type: "image/png" }));
+    if (turn < applied) return; // a later one was decoded sooner
+    applied = turn;
+    picture.show(bitmap, shown);
+    if (talk.settles(shown)) controls.update(model.get("controls"), shown.settings);
+    showWords(parts.words, shown);
+    message.update(shown);
   };
 
   // Changes when the reader zooms, or moves the window to another screen.
@@ -176,15 +181,10 @@ class Picture {
   constructor(box) {
     this.canvas = element("canvas", { role: "img" });
     this.paint = this.canvas.getContext("bitmaprenderer");
-    this.asked = this.painted = 0;
     box.append(this.canvas);
   }
 
-  async update(png, { alt, width, height, code }) {
-    const turn = ++this.asked;
-    const bitmap = await createImageBitmap(new Blob([png], { type: "image/png" }));
-    if (turn < this.painted) return; // a later one was decoded sooner
-    this.painted = turn;
+  show(bitmap, { alt, width, height, code }) {
     Object.assign(this.canvas, { width: bitmap.width, height: bitmap.height, ariaLabel: alt });
     Object.assign(this.canvas.style, { width: `${width}px`, aspectRatio: `${width} / ${height}` });
     this.canvas.dataset.code = code;

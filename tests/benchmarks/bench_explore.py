@@ -3,13 +3,14 @@
     python tests/benchmarks/bench_explore.py
 
 The explorers at three sizes, and beside them what a lecturer would write without them: `interact`
-around `plt.subplots`, 16 boxes with their texts. One key at a time, all of them in turn, so that
-whatever else the machine does slows all of them alike. Takes a minute.
+around `plt.subplots`, once for 16 plain boxes with their texts, once for the very same picture.
+Explorers and peers have a notebook each, so that no pyplot figure is left in the explorers' kernel;
+in each, one key at a time, all subjects in turn, so that whatever else the machine does slows all
+of them alike. Takes two minutes.
 """
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
@@ -47,6 +48,32 @@ def slide(tp=2):
 interact(slide, tp=(1, 2))
 None
 """
+SAME_PICTURE = """
+from matplotlib.patches import FancyBboxPatch
+
+from mpviz import ParallelLayout, draw
+from mpviz.draw.scene import Box
+
+def same(tp=2):
+    scene = draw.grid(ParallelLayout(nodes=2, gpus_per_node=8, tp=tp, pp=4)).scene
+    figure, ax = plt.subplots(figsize=(scene.width / 72, scene.height / 72), dpi=96)
+    for item in scene.items:
+        if isinstance(item, Box):
+            at, style = (item.x, item.y), "round,pad=0,rounding_size=3"
+            ax.add_patch(
+                FancyBboxPatch(at, item.width, item.height, style, fc=item.face, ec=item.edge)
+            )
+        else:
+            weight = "bold" if item.bold else "normal"
+            ax.text(item.x, item.y, item.text, fontsize=item.size, color=item.color,
+                    ha=item.align, va="center", weight=weight)
+    ax.set(xlim=(0, scene.width), ylim=(scene.height, 0))
+    ax.axis("off")
+    plt.show()
+
+interact(same, tp=(1, 2))
+None
+"""
 
 
 class Subject(NamedTuple):
@@ -59,7 +86,7 @@ class Subject(NamedTuple):
     aims: dict[str, float]
 
 
-SUBJECTS = (
+EXPLORERS = (
     Subject(
         "explorer, 16 GPUs",
         "from mpviz import explore, presets\nexplore.layout(presets.SLIDE)",
@@ -81,6 +108,8 @@ SUBJECTS = (
         ("ArrowRight", "ArrowLeft"),
         {"p95": 150},
     ),
+)
+PEERS = (
     Subject(
         "interact + plt.subplots, 16 boxes",
         PEER,
@@ -88,8 +117,17 @@ SUBJECTS = (
         ("ArrowLeft", "ArrowRight"),
         {},
     ),
+    Subject(
+        "interact + plt.subplots, same picture",
+        SAME_PICTURE,
+        ".noUi-handle",
+        ("ArrowLeft", "ArrowRight"),
+        {},
+    ),
 )
 AIM_AGAINST_PEER = 5
+
+Times = list[list[float]]
 
 # Milliseconds from the key's own time stamp until its answer has arrived, until its picture is in
 # the page, and until the frame that shows it has been painted.
@@ -125,51 +163,54 @@ ANSWER = """() => Promise.race([
 ])"""
 
 
-def lesson(folder: Path) -> str:
-    """Write a notebook of the subjects."""
+def lesson(folder: Path, subjects: tuple[Subject, ...]) -> str:
+    """Write a notebook of some subjects."""
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
-    notebook.cells = [nbformat.v4.new_code_cell(subject.cell) for subject in SUBJECTS]
-    nbformat.write(notebook, folder / "bench.ipynb")
-    return "bench.ipynb"
+    notebook.cells = [nbformat.v4.new_code_cell(subject.cell) for subject in subjects]
+    name = f"bench_{len(subjects)}.ipynb"
+    nbformat.write(notebook, folder / name)
+    return name
 
 
-def one_move(page: Page, at: int, move: int) -> list[float]:
+def one_move(page: Page, at: int, subject: Subject, move: int) -> list[float]:
     """Press one key on the slider of a subject, and return the three times."""
-    subject = SUBJECTS[at]
     output = page.locator(".jp-CodeCell").nth(at).locator(".jp-Cell-outputArea")
     slider = output.locator(subject.slider)
     output.evaluate("output => output.scrollIntoView()")
     slider.focus()
-    page.wait_for_timeout(150)  # until nothing of the move before is going on
+    page.wait_for_timeout(300)  # until nothing of the move before is going on
     output.evaluate(ARM)
     page.keyboard.press(subject.keys[move % 2])
     times: list[float] = page.evaluate(ANSWER)
     return times
 
 
-def measured(page: Page) -> Iterator[list[list[float]]]:
-    """Yield the times of each subject, after all of them have been moved in turn."""
-    moves = [[one_move(page, at, move) for at in range(len(SUBJECTS))] for move in rounds()]
-    for at in range(len(SUBJECTS)):
-        yield [times[at] for times in moves[WARM_UP:]]
+def measured(lab: servers.Server, page: Page, subjects: tuple[Subject, ...]) -> list[Times]:
+    """Open a notebook of the subjects, move each in turn, and return the times of each."""
+    pages.open_lesson(page, lab, lesson(lab.folder / "notebooks", subjects))
+    pages.run_all(page, len(subjects))
+    pages.wait_for_idle(page, seconds=20)
+    page.wait_for_timeout(1000)
+    times: list[Times] = [[] for _ in subjects]
+    for move in range(WARM_UP + MOVES):
+        for at, subject in enumerate(subjects):
+            times[at].append(one_move(page, at, subject, move))
+    return [each[WARM_UP:] for each in times]
 
 
-def rounds() -> range:
-    return range(WARM_UP + MOVES)
-
-
-def report(results: list[list[list[float]]]) -> None:
-    peer = median(times[-1] for times in results[-1])
+def report(results: list[Times]) -> None:
+    peers = [median(times[-1] for times in result) for result in results[-len(PEERS) :]]
     print(
         "key press to picture on screen, ms" + 14 * " " + "median    p95   of it: answer, picture"
     )
-    for subject, times in zip(SUBJECTS, results, strict=True):
+    for subject, times in zip((*EXPLORERS, *PEERS), results, strict=True):
         arrived, there, painted = zip(*times, strict=True)
         found = {"median": median(painted), "p95": quantiles(painted, n=20)[-1]}
         aims = [f"{name} ≤ {aim:.0f}" for name, aim in subject.aims.items()]
-        if subject is SUBJECTS[0]:
-            aims.append(f"≥ {AIM_AGAINST_PEER} times the peer, is {peer / found['median']:.1f}")
+        if subject is EXPLORERS[0]:
+            ratios = " and ".join(f"{peer / found['median']:.1f}" for peer in peers)
+            aims.append(f"≥ {AIM_AGAINST_PEER} times the peers, is {ratios}")
         print(
             f"  {subject.name:38}{found['median']:12.0f}{found['p95']:7.0f}"
             f"{median(arrived):11.0f}{median(there):10.0f}  "
@@ -187,12 +228,7 @@ def main() -> None:
         pages.chromium(found) as browser,
         pages.tab(browser) as page,
     ):
-        name = lesson(lab.folder / "notebooks")
-        pages.open_lesson(page, lab, name)
-        pages.run_all(page, len(SUBJECTS))
-        pages.wait_for_idle(page, seconds=20)
-        page.wait_for_timeout(1000)
-        results = list(measured(page))
+        results = [*measured(lab, page, EXPLORERS), *measured(lab, page, PEERS)]
     print(f"{MOVES} moves each, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     report(results)
 

@@ -10,3 +10,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("mpviz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mpviz")
+
+# Programs for ranks, with the names that only ranks have; collecting doctests would run them here.
+collect_ignore_glob = ["*/*_ranks.py"]

@@ -14,6 +14,7 @@ from typing import Any
 from .protocol import Failure, Place
 
 _C10D = "distributed_c10d.py"
+_AGREEMENT = str(Path(__file__).parents[1] / "parallel" / "agreement.py")
 _RECORDER = str(Path(__file__).with_name("record.py"))
 _MESSAGES = ("send", "isend", "recv", "irecv", "send_object_list", "recv_object_list")
 _LONGEST_LINE = 200
@@ -50,7 +51,7 @@ def place_of(frame: FrameType | None, names: Mapping[int, str]) -> Place:
     in_python = False
     for inner in _outwards(frame):
         code = inner.f_code
-        if code.co_filename.endswith(_C10D) and not code.co_name.startswith("_"):
+        if _communicates(code.co_filename, code.co_name):
             # The outermost one is the function that the learner called.
             waits_in, details = code.co_name, _awaited(inner, names)
         if is_learners(code.co_filename):
@@ -60,6 +61,13 @@ def place_of(frame: FrameType | None, names: Mapping[int, str]) -> Place:
             return replace(place, waits_in=waits_in, **details)
         in_python |= code.co_filename != _RECORDER
     return Place(waits_in=waits_in, **details)
+
+
+def _communicates(file: str, function: str) -> bool:
+    """Whether a function waits for other ranks, and has their group among its variables."""
+    if file == _AGREEMENT:
+        return function == "agree"
+    return file.endswith(_C10D) and not function.startswith("_")
 
 
 def _line_of(file: str, line: int) -> Place:

@@ -6,7 +6,7 @@ import pytest
 
 from mpviz import ParallelLayout
 from mpviz.parallel.agreement import check_group
-from mpviz.world import World
+from mpviz.world import RanksError, World
 
 PROGRAM = (Path(__file__).parent / "collectives_ranks.py").read_text()
 AGREE = "the ranks of one group must agree, but "
@@ -224,3 +224,20 @@ def test_without_the_check_a_rank_with_a_problem_is_alone_with_it(world):
     )
     problem = "4 int32 has no gradient; x.float() has"
     assert list(ends) == [problem if rank == 1 else "no error" for rank in range(world.layout.tp)]
+
+
+def test_who_stays_away_from_a_layer_is_named():
+    def one_stays_away(rank, groups):
+        import torch
+
+        from mpviz.parallel import reduce_from_tensor_model_parallel_region
+
+        if rank:
+            reduce_from_tensor_model_parallel_region(torch.ones(1), groups["tp"])
+
+    with World(ParallelLayout(gpus_per_node=2, tp=2), timeout=30) as world:
+        world.start()
+        with pytest.raises(RanksError) as stuck:
+            world.run(one_stays_away, timeout=3)
+    assert "rank 1 waits in agree" in str(stuck.value)
+    assert "all ranks: rank 1 came, never came: rank 0 (done)" in str(stuck.value)

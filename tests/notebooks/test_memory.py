@@ -41,8 +41,8 @@ def test_there_are_lessons_with_ranks():
 
 @pytest.mark.notebook
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("lesson", WITH_RANKS, ids=lambda path: path.stem)
-def test_a_lesson_with_ranks_needs_no_more_than_it_says(lesson):
+def test_the_lesson_that_needs_most_needs_no_more_than_it_says():
+    lesson = WITH_RANKS[-1]
     command = [sys.executable, "-c", RUN, str(lesson), str(lesson.parent)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         watched, most, samples = psutil.Process(running.pid), 0, 0

@@ -5,16 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..layout import ParallelLayout
 from ..shards import attention, mlp
-from .verdict import Verdict, exercise, judged_number
+from .verdict import Verdict, exercise, judged_choice, judged_number
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
-
-_WRONG_SPLITS = {
-    "p": "p is the MLP of the picture: column, GeLU, row, and one sum at the end.",
-    "q": "q sums before GeLU, so GeLU sees XA itself. It is right, but pays for two all-reduces.",
-}
 
 
 @exercise
@@ -24,15 +19,16 @@ def wrong_split(answer: object) -> Verdict:
     >>> wrong_split("q")
     ✗ q sums before GeLU, so GeLU sees XA itself. It is right, but pays for two all-reduces.
     """
-    name = answer.strip().lower() if isinstance(answer, str) else answer
-    if name == "r":
-        return Verdict(
-            True,
-            "r takes GeLU of each addend. GeLU(a) + GeLU(b) is not GeLU(a + b), so it is lost.",
-        )
-    if isinstance(name, str) and name in _WRONG_SPLITS:
-        return Verdict(False, _WRONG_SPLITS[name])
-    return Verdict(False, f"{answer!r} is none of them; the answer is 'p', 'q' or 'r'.")
+    return judged_choice(
+        answer,
+        "r",
+        "r takes GeLU of each addend. GeLU(a) + GeLU(b) is not GeLU(a + b), so it is lost.",
+        {
+            "p": "p is the MLP of the picture: column, GeLU, row, and one sum at the end.",
+            "q": "q sums before GeLU, so GeLU sees XA itself. It is right, but pays for two "
+            "all-reduces.",
+        },
+    )
 
 
 @exercise

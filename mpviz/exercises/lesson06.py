@@ -2,7 +2,7 @@
 
 from .. import schedule
 from ..timeline import simulate
-from .verdict import Verdict, exercise, judged_number
+from .verdict import Verdict, exercise, judged_choice, judged_number
 
 _PP, _MICROBATCHES = 2, 4
 
@@ -70,12 +70,6 @@ def plan_by_hand(answer: object) -> Verdict:
     )
 
 
-_ORDERS = {
-    "a": "That is the deadlock above: each waits for the other to receive.",
-    "c": "Then each waits for something that the other sends only afterwards.",
-}
-
-
 @exercise
 def safe_order(answer: object) -> Verdict:
     """Which order of blocking sends and receives is safe between two neighbours?
@@ -83,13 +77,13 @@ def safe_order(answer: object) -> Verdict:
     >>> safe_order("a")
     ✗ That is the deadlock above: each waits for the other to receive.
     """
-    name = answer.strip().lower() if isinstance(answer, str) else answer
-    if name == "b":
-        return Verdict(
-            True,
-            "One gives while the other takes, then the reverse. Megatron does both at once instead "
-            "(send_forward_recv_backward), so that neither order nor rank matters.",
-        )
-    if isinstance(name, str) and name in _ORDERS:
-        return Verdict(False, _ORDERS[name])
-    return Verdict(False, f"{answer!r} is none of them; the answer is 'a', 'b' or 'c'.")
+    return judged_choice(
+        answer,
+        "b",
+        "One gives while the other takes, then the reverse. Megatron does both at once instead "
+        "(send_forward_recv_backward), so that neither order nor rank matters.",
+        {
+            "a": "That is the deadlock above: each waits for the other to receive.",
+            "c": "Then each waits for something that the other sends only afterwards.",
+        },
+    )

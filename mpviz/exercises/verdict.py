@@ -54,6 +54,18 @@ def judged_number(answer: object, right: int, praise: str, mistakes: Mapping[int
     return Verdict(False, f"{given} is not it. {hint}")
 
 
+def judged_choice(answer: object, right: str, praise: str, mistakes: Mapping[str, str]) -> Verdict:
+    """Judge a letter out of a few; ``mistakes`` has all but the right one."""
+    name = answer.strip().lower() if isinstance(answer, str) else ""
+    if name == right:
+        return Verdict(True, praise)
+    if name in mistakes:
+        return Verdict(False, mistakes[name])
+    *letters, last = (repr(letter) for letter in sorted({right, *mistakes}))
+    choices = f"{', '.join(letters)} or {last}"
+    return Verdict(False, f"{answer!r} is none of them; the answer is {choices}.")
+
+
 def judged_ranks(
     answer: object,
     right: Iterable[int],

@@ -22,7 +22,6 @@ from .sizes import (
 )
 
 _DEFAULTS = {"cp": 1, "ep": 1, "expert_tp": None, "highlight": "tp-pp"}
-_CALL_ORDER = ("nodes", "gpus_per_node", "tp", "pp", "cp", "ep", "expert_tp")
 
 
 class OrderExplorer(Explorer):
@@ -30,6 +29,7 @@ class OrderExplorer(Explorer):
 
     _title = "Compare two orders"
     _call = "explore.compare"
+    _defaults = _DEFAULTS
 
     @property
     def left(self) -> ParallelLayout:
@@ -61,12 +61,7 @@ class OrderExplorer(Explorer):
         return View(picture, str(left), words.comparison(left, right), words.NOTE)
 
     def _arguments(self, settings: Settings) -> Mapping[str, Any]:
-        shown = {name: settings[name] for name in (*_CALL_ORDER, "left", "right", "highlight")}
-        return {
-            name: value
-            for name, value in shown.items()
-            if name not in _DEFAULTS or value != _DEFAULTS[name]
-        }
+        return settings
 
     def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
         for side in ("left", "right"):

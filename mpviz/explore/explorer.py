@@ -71,6 +71,8 @@ class Explorer(ABC):
 
     _title: str
     _call: str
+    _defaults: Mapping[str, Any]
+    """Arguments that the line which brings a state back need not say."""
 
     def __init__(self, settings: Settings) -> None:
         self._check(settings)
@@ -95,7 +97,7 @@ class Explorer(ABC):
 
     @abstractmethod
     def _arguments(self, settings: Settings) -> Mapping[str, Any]:
-        """Return the arguments that bring these settings back."""
+        """Return the arguments that bring these settings back, usual ones too."""
 
     @abstractmethod
     def _check(self, settings: Settings) -> None:
@@ -205,7 +207,11 @@ class Explorer(ABC):
             }
 
     def _code(self, settings: Settings) -> str:
-        given = [f"{name}={value!r}" for name, value in self._arguments(settings).items()]
+        given = [
+            f"{name}={value!r}"
+            for name, value in self._arguments(settings).items()
+            if name not in self._defaults or value != self._defaults[name]
+        ]
         return f"{self._call}({', '.join(given)})"
 
     def __repr__(self) -> str:

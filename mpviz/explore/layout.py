@@ -38,6 +38,7 @@ class LayoutExplorer(Explorer):
 
     _title = "Explore one layout"
     _call = "explore.layout"
+    _defaults = _DEFAULTS
 
     @property
     def layout(self) -> ParallelLayout:
@@ -84,11 +85,7 @@ class LayoutExplorer(Explorer):
         return View(picture, str(layout), words.table(layout), words.NOTE)
 
     def _arguments(self, settings: Settings) -> Mapping[str, Any]:
-        return {
-            name: value
-            for name, value in settings.items()
-            if name != "preset" and (name not in _DEFAULTS or value != _DEFAULTS[name])
-        }
+        return {name: value for name, value in settings.items() if name != "preset"}
 
     def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
         try:

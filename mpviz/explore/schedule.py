@@ -43,6 +43,7 @@ class ScheduleExplorer(Explorer):
 
     _title = "Explore one pipeline schedule"
     _call = "explore.schedule"
+    _defaults = _DEFAULTS
 
     @property
     def plan(self) -> Plan:
@@ -80,7 +81,8 @@ class ScheduleExplorer(Explorer):
             raise ValueError(f"time is a percentage of all, 0 … 100, got {settings['time']}")
 
     def _viewed(self, settings: Settings) -> View:
-        timeline = simulated(plan_of(settings), settings["backward"])
+        plan = plan_of(settings)
+        timeline = simulated(plan, settings["backward"])
         moment = None if settings["time"] is None else settings["time"] / 100 * timeline.makespan
         title, _ = _PLANS[settings["kind"]]
         picture = draw.timeline(timeline, title=title, at=moment)
@@ -88,15 +90,11 @@ class ScheduleExplorer(Explorer):
             f"{title}: {timeline.makespan:g} forwards long, {timeline.bubble_fraction:.1%} of all "
             f"time idle"
         )
-        return View(picture, summary, table(plan_of(settings), timeline, moment), _NOTE)
+        return View(picture, summary, table(plan, timeline, moment), _NOTE)
 
     def _arguments(self, settings: Settings) -> Mapping[str, Any]:
-        needed = {"chunks": settings["kind"] == "interleaved"}
-        return {
-            name: value
-            for name, value in settings.items()
-            if needed.get(name, True) and (name not in _DEFAULTS or value != _DEFAULTS[name])
-        }
+        ignored = () if settings["kind"] == "interleaved" else ("chunks",)
+        return {name: value for name, value in settings.items() if name not in ignored}
 
     def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
         return [
@@ -172,7 +170,7 @@ def simulated(plan: Plan, backward: float) -> Timeline:
     """Play a plan through, in units of one forward of all that a rank holds."""
     share = 1 / plan.chunks
     half = backward * share / 2
-    return simulate(plan, {"F": share, "B": 2 * half, "I": half, "W": half})
+    return simulate(plan, {"F": share, "I": half, "W": half})  # B is both
 
 
 def table(plan: Plan, timeline: Timeline, moment: float | None) -> list[tuple[str, ...]]:

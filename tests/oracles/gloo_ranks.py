@@ -7,11 +7,11 @@ in them. Megatron is imported once, then the ranks are forked: a second each ins
 import json
 import os
 import sys
-import time
 import traceback
 from datetime import timedelta
-from multiprocessing import get_context
 from pathlib import Path
+
+from forked import run_ranks  # a script finds its neighbours
 
 RENDEZVOUS_DEADLINE = timedelta(seconds=60)
 RANKS_DEADLINE = 120.0
@@ -59,21 +59,8 @@ def report(folder: Path, rank: int, *sizes: int) -> None:
 def main(folder: Path, world: int, tp: int, pp: int) -> None:
     import megatron.core.parallel_state  # noqa: F401  so that the forks find it imported
 
-    context = get_context("fork")
-    ranks = [
-        context.Process(target=report, args=(folder, rank, world, tp, pp), daemon=True)
-        for rank in range(world)
-    ]
-    deadline = time.monotonic() + RANKS_DEADLINE
-    try:
-        for process in ranks:
-            process.start()
-        for process in ranks:
-            process.join(max(0.0, deadline - time.monotonic()))
-    finally:
-        for process in ranks:
-            if process.is_alive():
-                process.kill()
+    arguments = [(folder, rank, world, tp, pp) for rank in range(world)]
+    run_ranks(report, arguments, seconds=RANKS_DEADLINE)
 
 
 if __name__ == "__main__":

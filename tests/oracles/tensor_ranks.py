@@ -8,13 +8,13 @@ then the ranks are forked.
 import json
 import os
 import sys
-import time
 import traceback
 import warnings
 from datetime import timedelta
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
+
+from forked import run_ranks  # a script finds its neighbours
 
 RANKS = 8
 TP_SIZES = (1, 2, 4, 8)
@@ -367,20 +367,8 @@ def main(folder: Path) -> None:
     # So that the forks find them imported.
     import torch.distributed.tensor.parallel  # noqa: F401
 
-    context = get_context("fork")
-    ranks = [
-        context.Process(target=report, args=(folder, rank), daemon=True) for rank in range(RANKS)
-    ]
-    deadline = time.monotonic() + RANKS_DEADLINE
-    try:
-        for process in ranks:
-            process.start()
-        for process in ranks:
-            process.join(max(0.0, deadline - time.monotonic()))
-    finally:
-        for process in ranks:
-            if process.is_alive():
-                process.kill()
+    arguments = [(folder, rank) for rank in range(RANKS)]
+    run_ranks(report, arguments, seconds=RANKS_DEADLINE)
 
 
 if __name__ == "__main__":

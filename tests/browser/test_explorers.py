@@ -35,6 +35,7 @@ def panel(sliders, request):
 
 def back_to_start(panel):
     """Move the explorer from its kernel, and see the page follow."""
+    panel.settled()  # a move of the page's that is still on its way would come after, and win
     name = panel.name
     panel.kernel.evaluate(f"{name}.set({AT_FIRST[name]})")
     stands = eval(f"dict({AT_FIRST[name]})")

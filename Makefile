@@ -9,6 +9,8 @@ TORCH_INDEX ?=
 LESSON      ?= notebooks/00_start_here.ipynb
 LAB_ARGS    ?=
 NOTEBOOKS   ?= $(wildcard notebooks/*.ipynb)
+# Tests that run side by side; they wait for processes and pages as much as they compute.
+WORKERS     ?= 2
 
 ifeq ($(OS),Windows_NT)
 $(error mpviz runs on Linux and macOS; on Windows, use it inside WSL)
@@ -43,15 +45,15 @@ lint: .venv/.test  ## ruff and mypy
 
 unit: .venv/.test  ## unit tests, doctests, and the comparisons with Megatron and PyTorch
 	$(HEADING) 'unit tests, oracles, doctests'
-	@$(PY) -m pytest -q -p no:nbval -m 'not browser'
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadfile -p no:nbval -m 'not browser'
 
 lessons: .venv/.test  ## run every lesson and compare its outputs with the stored ones
 	$(HEADING) 'lessons against their stored outputs'
-	@$(PY) -m pytest -q --nbval notebooks/*.ipynb
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadfile --nbval notebooks/*.ipynb
 
 browser: .venv/.test  ## run every lesson in a real JupyterLab (skipped without Chromium)
 	$(HEADING) 'lessons in a browser'
-	@$(PY) -m pytest -q -p no:nbval -rs tests/browser
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup -p no:nbval -rs tests/browser
 
 bench: .venv/.test  ## measure (never part of the tests)
 	@for script in tests/benchmarks/bench_*.py; do $(PY) "$$script" || exit; done

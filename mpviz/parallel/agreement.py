@@ -59,7 +59,8 @@ def agree(
     Parameters
     ----------
     group : ProcessGroup
-        Whose ranks compare. It must take tensors of the CPU, as gloo does.
+        Whose ranks compare, over the CPU if the group reaches it, as gloo does. With NCCL alone
+        they compare on the device of ``x``, and the CPU waits for it.
     x : Tensor
         Compared by shape, dtype, and whether it needs a gradient.
     problem : str
@@ -76,8 +77,9 @@ def agree(
     """
     if check and group.size() > 1:
         note = problem or f"{described(x)}{purpose}"
-        if not _same_everywhere(group, crc32(note.encode())):
-            raise ValueError(_disagreement(group, note))
+        device = _meeting_place(group, x)
+        if not _same_everywhere(group, crc32(note.encode()), device):
+            raise ValueError(_disagreement(group, note, device))
     if problem:
         raise ValueError(problem)
 
@@ -92,8 +94,14 @@ def described(x: torch.Tensor) -> str:
     return f"{times(x.shape)} {str(x.dtype).removeprefix('torch.')}{gradient}"
 
 
-def _same_everywhere(group: dist.ProcessGroup, mark: int) -> bool:
-    extremes = torch.tensor([mark, -mark])
+def _meeting_place(group: dist.ProcessGroup, x: torch.Tensor) -> torch.device:
+    """Return where notes are compared: every rank of the group must find the same."""
+    reached: list[torch.device] = group._device_types
+    return next((device for device in reached if device.type == "cpu"), x.device)
+
+
+def _same_everywhere(group: dist.ProcessGroup, mark: int, device: torch.device) -> bool:
+    extremes = torch.tensor([mark, -mark], device=device)
     options = dist.AllreduceOptions()
     options.reduceOp = dist.ReduceOp(dist.ReduceOp.MAX)
     group.allreduce([extremes], options).wait()
@@ -101,10 +109,10 @@ def _same_everywhere(group: dist.ProcessGroup, mark: int) -> bool:
     return bool(highest == -lowest_negated)
 
 
-def _disagreement(group: dist.ProcessGroup, note: str) -> str:
+def _disagreement(group: dist.ProcessGroup, note: str, device: torch.device) -> str:
     """Return what each rank said; all ask, because all have seen that marks differ."""
     letters = note.encode()[:_LENGTH].ljust(_LENGTH)
-    mine = torch.frombuffer(bytearray(letters), dtype=torch.uint8)
+    mine = torch.frombuffer(bytearray(letters), dtype=torch.uint8).to(device)
     notes = [torch.empty_like(mine) for _ in range(group.size())]
     group.allgather([notes], [mine]).wait()
     ranks: dict[str, list[int]] = {}

@@ -6,7 +6,8 @@ import pytest
 from browser.pages import eventually
 from browser.panels import PRESETS, Panel, settings_of
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+# The group keeps those who share a page in one process.
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120), pytest.mark.xdist_group("sliders")]
 
 # The names of the explorers, in the order of the lesson.
 IN_LESSON = ("explorer", "four", "wide", "llama", "orders")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, sqrt
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from ..layout import ParallelLayout
 from ..rankgrid import Ranks
 from .glyphs import width_of
 from .theme import NORMAL, SMALL
+
+_Kind = TypeVar("_Kind", np.uint8, np.intp)
 
 EMPTY = -1
 """Stands in a block where there is no rank."""
@@ -161,10 +164,10 @@ class Board:
         _, rows, columns = self.blocks.shape
         return self.down * (rows + 1) - 1, self.across * (columns + 1) - 1
 
-    def image(self, of_rank: NDArray[np.uint8], background: int) -> NDArray[np.uint8]:
+    def image(self, of_rank: NDArray[_Kind], background: int) -> NDArray[_Kind]:
         """Return the image of a fine board, a pixel a cell, given each rank's colour index."""
         count, rows, columns = self.blocks.shape
-        tiles = np.full((self.down * self.across, rows + 1, columns + 1), background, np.uint8)
+        tiles = np.full((self.down * self.across, rows + 1, columns + 1), background, of_rank.dtype)
         inside = tiles[:count, :rows, :columns]
         inside[:] = np.where(self.blocks == EMPTY, background, of_rank[self.blocks])
         tiled = tiles.reshape(self.down, self.across, rows + 1, columns + 1).swapaxes(1, 2)

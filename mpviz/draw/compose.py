@@ -123,7 +123,9 @@ def cells(board: Board, skin: Skin) -> tuple[list[Item], float, float]:
         colors += [_pixel(_FADED_PIXEL), _pixel(PAPER)]
         width, height = board.size
         image = board.image(skin.color, background=FADED + 1)
-        items.append(Raster(board.head, 0, width - board.head, height, image, tuple(colors)))
+        ranks = board.image(np.arange(len(skin.color)), background=EMPTY)
+        place = board.head, 0, width - board.head, height
+        items.append(Raster(*place, image, tuple(colors), ranks))
     else:
         if board.framed:
             items += [Box(*around, FRAME, FAINT_EDGE) for around in board.enclosures()]
@@ -146,7 +148,7 @@ def _cell(board: Board, skin: Skin, rank: int, frame: Sequence[float]) -> list[I
     border = CROSSING if crossing else FAINT_EDGE if faded else edge(index)
     ink = QUIET if faded else ink_on(face)
     cell: list[Item] = [
-        Box(x, y, width, height, face, border, 1.8 if crossing else 1.0, crossing),
+        Box(x, y, width, height, face, border, 1.8 if crossing else 1.0, crossing, rank),
         Label(x + 4, y + 7.5, str(rank), SMALL, ink),
     ]
     tag = skin.tags.get(rank, "")

@@ -26,6 +26,8 @@ class Box:
     edge: RGB
     line: float = 1.0
     dashed: bool = False
+    rank: int | None = None
+    """Whose cell it is, if anybody's."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Raster:
         Which colour each pixel has.
     colors : tuple of (red, green, blue), 0 … 255
         At most 256.
+    ranks : ndarray of int, shape (rows, columns), optional
+        Whose cell each pixel is; negative for nobody's.
     """
 
     x: float
@@ -69,6 +73,7 @@ class Raster:
     height: float
     indices: NDArray[np.uint8]
     colors: tuple[tuple[int, int, int], ...]
+    ranks: NDArray[np.intp] | None = None
 
 
 Item = Box | Curve | Label | Raster
@@ -86,6 +91,24 @@ class Scene:
     def of(self, kind: type[T]) -> list[T]:
         """Return the items of one kind."""
         return [item for item in self.items if isinstance(item, kind)]
+
+    def rank_at(self, x: float, y: float) -> int | None:
+        """Return the rank whose cell is at a point, or None."""
+        for box in self.of(Box):
+            if box.rank is not None and _holds(box, x, y):
+                return box.rank
+        for raster in self.of(Raster):
+            if raster.ranks is not None and _holds(raster, x, y):
+                rows, columns = raster.ranks.shape
+                row = int((y - raster.y) / raster.height * rows)
+                column = int((x - raster.x) / raster.width * columns)
+                rank = int(raster.ranks[row, column])
+                return rank if rank >= 0 else None
+        return None
+
+
+def _holds(item: Box | Raster, x: float, y: float) -> bool:
+    return item.x <= x < item.x + item.width and item.y <= y < item.y + item.height
 
 
 def shifted(items: Iterable[Item], dx: float, dy: float) -> list[Item]:

@@ -71,6 +71,8 @@ class Explorer(ABC):
 
     _title: str
     _call: str
+    _pointable = False
+    """Whether `_pointed` makes anything of a click on the picture."""
     _defaults: Mapping[str, Any]
     """Arguments that the line which brings a state back need not say."""
 
@@ -80,7 +82,8 @@ class Explorer(ABC):
         self._state = _State(self._start, self._start, self._viewed(settings))
         # A kernel may answer the page in one thread while it runs a cell in another.
         self._turn = threading.Lock()
-        self._panel = Panel(title=self._title)
+        self._panel = Panel(title=self._title, pointable=self._pointable)
+        self._pictures = 0
         self._show(new_picture=True)
         self._panel.observe(lambda asked: self._move(asked.new["changes"]), "asked")
         self._panel.observe(lambda _: self._sharpen(), "sharpness")
@@ -106,6 +109,10 @@ class Explorer(ABC):
     def _after(self, settings: Settings, name: str) -> Settings:
         """Return the settings with what follows from the change of one."""
         return settings
+
+    def _pointed(self, x: float, y: float) -> Settings:
+        """Return what a click at a point of the picture changes."""
+        return {}
 
     def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
         """Return the nearest settings that fit."""
@@ -164,11 +171,21 @@ class Explorer(ABC):
         with self._turn:
             before = self._state
             settings = dict(before.settings)
+            changes = self._understood(changes)
             for name, value in changes.items():
                 settings = self._after({**settings, name: value}, name)
             if settings != before.settings:
                 self._state = self._tried(settings, moved=list(changes)[-1])
             self._show(new_picture=self._state.view is not before.view)
+
+    def _understood(self, changes: Mapping[str, Any]) -> Settings:
+        """Return the changes with what a click means; on a picture that is gone, nothing."""
+        named = {name: value for name, value in changes.items() if name != "point"}
+        picture, across, down = changes.get("point", (None, 0, 0))
+        if picture == self._pictures:
+            scene = self.picture.scene
+            named |= self._pointed(across * scene.width, down * scene.height)
+        return named
 
     def _tried(self, settings: Settings, moved: str) -> _State:
         try:
@@ -191,9 +208,11 @@ class Explorer(ABC):
         with panel.hold_sync():
             panel.controls = [each.described() for each in self._controls(state.settings)]
             if new_picture:
+                self._pictures += 1
                 panel.png = state.view.picture.png(sharpness=panel.sharpness)
             panel.shown = {
                 "answers": panel.asked.get("number", 0),
+                "picture": self._pictures,
                 "settings": state.settings,
                 "alt": state.view.picture.text,
                 "width": width,

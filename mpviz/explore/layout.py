@@ -39,6 +39,7 @@ class LayoutExplorer(Explorer):
     _title = "Explore one layout"
     _call = "explore.layout"
     _defaults = _DEFAULTS
+    _pointable = True
 
     @property
     def layout(self) -> ParallelLayout:
@@ -72,6 +73,9 @@ class LayoutExplorer(Explorer):
             last = settings["nodes"] * settings["gpus_per_node"] - 1
             settings["focus"] = min(settings["focus"], last)
         return settings
+
+    def _pointed(self, x: float, y: float) -> Settings:
+        return {"focus": self.picture.scene.rank_at(x, y)}
 
     def _viewed(self, settings: Settings) -> View:
         layout = layout_of(settings)

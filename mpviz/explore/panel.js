@@ -19,7 +19,9 @@ function render({ model, el }) {
     talk.ask(changes);
     controls.focus(Object.keys(changes)[0]); // the button just clicked is about to vanish
   });
-  const picture = new Picture(parts.picture);
+  const picture = new Picture(parts.picture, model.get("pointable"), (point) =>
+    talk.ask({ point }),
+  );
 
   // All of an answer at once, when its picture is decoded: it takes a single frame, and words are
   // never ahead of their picture.
@@ -178,13 +180,21 @@ class Menu {
 // ---- the picture: on a canvas, which takes a new one whole, in half the time of an <img>
 
 class Picture {
-  constructor(box) {
+  constructor(box, pointable, send) {
     this.canvas = element("canvas", { role: "img" });
     this.paint = this.canvas.getContext("bitmaprenderer");
     box.append(this.canvas);
+    if (!pointable) return;
+    // For the mouse alone: keys have the slider.
+    this.canvas.classList.add("mpviz-pointable");
+    this.canvas.addEventListener("click", ({ offsetX, offsetY }) => {
+      const { clientWidth, clientHeight } = this.canvas;
+      send([this.number, offsetX / clientWidth, offsetY / clientHeight]);
+    });
   }
 
-  show(bitmap, { alt, width, height, code }) {
+  show(bitmap, { alt, width, height, code, picture }) {
+    this.number = picture; // a click is on this one, whatever the kernel has drawn since
     Object.assign(this.canvas, { width: bitmap.width, height: bitmap.height, ariaLabel: alt });
     Object.assign(this.canvas.style, { width: `${width}px`, aspectRatio: `${width} / ${height}` });
     this.canvas.dataset.code = code;

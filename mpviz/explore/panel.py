@@ -20,8 +20,11 @@ class Panel(anywidget.AnyWidget):
 
     title = traitlets.Unicode().tag(sync=True)
     controls = traitlets.List(traitlets.Dict()).tag(sync=True)
-    # From the page: a number, and all changes not answered yet, the latest last. The page knows
-    # what it has sent: without the echo, a move is one message less.
+    # Whether a click on the picture means something.
+    pointable = traitlets.Bool().tag(sync=True)
+    # From the page: a number, and all changes not answered yet, the latest last; a click as
+    # "point": the number of the picture, and how far across and down. The page knows what it has
+    # sent: without the echo, a move is one message less.
     asked = traitlets.Dict().tag(sync=True, echo_update=False)
     # To the page: what there is to see, and the number that it answers.
     shown = traitlets.Dict().tag(sync=True)

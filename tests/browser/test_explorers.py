@@ -4,7 +4,9 @@ import random
 
 import pytest
 from browser.pages import eventually
-from browser.panels import PRESETS, Panel, settings_of
+from browser.panels import PRESETS, Panel, brought_back, settings_of
+
+from mpviz.draw.scene import Box
 
 # The group keeps those who share a page in one process.
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120), pytest.mark.xdist_group("sliders")]
@@ -125,6 +127,27 @@ def chosen(panel, menu, text):
     assert shown["focus"] == name
     if text in PRESETS:
         assert shown["status"] == str(PRESETS[text].layout)
+
+
+def test_a_click_on_a_gpu_puts_it_in_focus_and_one_beside_it_looks_at_all_again(panel):
+    canvas = panel.locator.locator("canvas")
+    canvas.scroll_into_view_if_needed()
+    for view in ("grid", "cluster"):
+        panel.kernel.evaluate(f"explorer.set(view={view!r})")
+        for rank in (5, 15, 0, None, 9):
+            # Of the picture that is there: with a focus, its title is another, and the same cells.
+            scene = brought_back(panel.settled(fits=True)["code"]).picture.scene
+            boxes = [box for box in scene.of(Box) if box.rank == rank and rank is not None]
+            x, y = (boxes[0].x + 5, boxes[0].y + 20) if boxes else (2, 2)
+            width, height = (canvas.bounding_box()[side] for side in ("width", "height"))
+            at = {"x": x / scene.width * width, "y": y / scene.height * height}
+            canvas.click(position=at)
+            eventually(lambda rank=rank: looks_at(panel, rank), panel.page)
+            panel.settled(fits=True)
+
+
+def looks_at(panel, rank):
+    assert settings_of(panel.read())["focus"] == rank
 
 
 # ---- what does not fit

@@ -11,10 +11,11 @@ from strategies import dense_layouts, layouts
 
 from mpviz import ParallelLayout, draw, presets, shards
 from mpviz.draw.board import EMPTY, cluster_board, grid_board
-from mpviz.draw.scene import Box, Label
+from mpviz.draw.scene import Box, Label, Raster
 from mpviz.draw.theme import CROSSING, MAX_WIDTH, PALETTE, fill
 
 SLIDE = presets.SLIDE.layout
+HERE = 13  # vermillion
 OTHER_ORDER = ParallelLayout(nodes=2, tp=2, pp=4, order="tp-cp-ep-pp-dp")
 
 
@@ -73,6 +74,30 @@ def test_same_parameters_have_the_same_colour_and_others_another(draw_one):
         for other in range(16):
             same = cells[one].face == cells[other].face
             assert same == (pieces[one] == pieces[other])
+
+
+@settings(deadline=None)
+@given(layouts)
+def test_a_point_in_a_cell_is_its_ranks_and_one_beside_it_nobodys(layout):
+    for picture in (draw.grid(layout), draw.cluster(layout), draw.groups(layout, "model")):
+        scene = picture.scene
+        for rank, box in cells_of(picture).items():
+            assert scene.rank_at(box.x + 1, box.y + box.height - 1) == rank
+            assert scene.rank_at(box.x + box.width + 1, box.y) is None
+        assert scene.rank_at(0, 0) is None
+
+
+@pytest.mark.parametrize("draw_one", [draw.grid, draw.cluster])
+@pytest.mark.parametrize("rank", [0, 1, 517, 1038, 1039])
+def test_a_point_of_a_fine_board_is_the_rank_in_focus_there(draw_one, rank):
+    scene = draw_one(ParallelLayout(nodes=130, tp=4, pp=2), focus=rank).scene
+    (raster,) = scene.of(Raster)
+    ((row, column),) = np.argwhere(raster.indices == HERE)
+    rows, columns = raster.indices.shape
+    x = raster.x + (column + 0.5) * raster.width / columns
+    y = raster.y + (row + 0.5) * raster.height / rows
+    assert scene.rank_at(x, y) == rank
+    assert scene.rank_at(raster.x - 1, y) is None
 
 
 def test_groups_are_coloured_alike_and_a_focus_fades_the_rest():

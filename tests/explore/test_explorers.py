@@ -11,9 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpviz import GROUP_KINDS, ParallelLayout, draw, explore, presets
+from mpviz.draw.scene import Box
 from mpviz.explore.layout import PRESETS
 
 SLIDE = presets.SLIDE.layout
+
+
+def clicked(explorer, number, rank, *, picture=None):
+    """Click on the cell of a rank, of the picture shown or of one before."""
+    scene = explorer.picture.scene
+    (box,) = (box for box in scene.of(Box) if box.rank == rank)
+    picture = shown(explorer)["picture"] if picture is None else picture
+    point = [picture, (box.x + 1) / scene.width, (box.y + 1) / scene.height]
+    asked(explorer, number, point=point)
+    return point
 
 
 def asked(explorer, number, **changes):
@@ -180,6 +191,24 @@ def test_a_repeated_question_keeps_the_order_in_which_things_were_set():
     assert (explorer.layout.nodes, explorer.layout.tp) == (16, 8)
     asked(explorer, 3, tp=8, preset="Megatron 7.5B: 128 GPUs")
     assert explorer.layout.tp == 4
+
+
+def test_a_click_on_a_cell_puts_its_rank_in_focus_and_one_beside_it_looks_at_all():
+    explorer = explore.layout(SLIDE, view="cluster")
+    clicked(explorer, 1, 13)
+    assert explorer.settings["focus"] == 13
+    asked(explorer, 2, point=[shown(explorer)["picture"], 0, 0])
+    assert explorer.settings["focus"] is None
+
+
+def test_a_click_on_a_picture_that_is_gone_changes_nothing_but_what_came_with_it():
+    # The page repeats all that is not answered: a click may arrive twice, the picture redrawn.
+    explorer = explore.layout(SLIDE)
+    point = clicked(explorer, 1, 13)
+    asked(explorer, 2, point=point, view="cluster")
+    assert (explorer.settings["focus"], explorer.settings["view"]) == (13, "cluster")
+    clicked(explorer, 3, 2, picture=point[0])
+    assert explorer.settings["focus"] == 13 and shown(explorer)["answers"] == 3
 
 
 # ---- from code

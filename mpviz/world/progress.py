@@ -1,5 +1,6 @@
 """A line that says how far a long run is, and goes away when it ends."""
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -9,6 +10,9 @@ if TYPE_CHECKING:
     from IPython.display import DisplayHandle
 
 _SILENT_SECONDS = 3.0
+_SWITCH = "MPVIZ_PROGRESS"
+"""With "0" in this variable there is no line: where outputs are compared, a slow machine's line,
+which leaves an empty output behind, would be a difference."""
 
 
 class Progress:
@@ -22,7 +26,7 @@ class Progress:
     def __call__(self, done: int) -> None:
         """Show that ``done`` ranks have answered."""
         seconds = time.monotonic() - self._begun
-        if seconds < _SILENT_SECONDS or not _in_jupyter():
+        if seconds < _SILENT_SECONDS or not _wanted():
             return
         self._show(f"{done} of {self._count} ranks done, {seconds:.0f} s …")
 
@@ -48,5 +52,5 @@ class Progress:
             self._show("")
 
 
-def _in_jupyter() -> bool:
-    return "ipykernel" in sys.modules
+def _wanted() -> bool:
+    return "ipykernel" in sys.modules and os.environ.get(_SWITCH) != "0"

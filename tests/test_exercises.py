@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 import mpviz
-from mpviz import exercises, explore
+from mpviz import ParallelLayout, exercises, explore
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.py"))
@@ -91,10 +91,13 @@ def test_any_other_answer_is_wrong_and_answered_kindly(name, answer):
         ("bytes_of_a_layer", 2 * 2048 * 12288, "one all-reduce"),
         ("bytes_of_a_layer", 2048 * 12288, "whole on every rank"),
         ("bytes_of_a_layer", 4 * 4 * 2048 * 12288, "Here they have 2"),
+        ("bytes_of_a_layer", 352_321_536, "what a ring makes each rank send"),
         ("bubble_in_percent", 29, "idle over *useful* time"),
         ("bubble_in_percent", 77, "in which they work"),
         ("bubble_in_percent", 88, "one microbatch"),
         ("bubble_in_percent", 25, "7 stages before it"),
+        ("bubble_in_percent", 22, "7 of m + p - 1 = 31 steps; round to the nearest"),
+        ("bubble_in_percent", 33, "That is p/m"),
         ("plan_by_hand", "0F0 0B0", "One line for each of 2 ranks"),
         ("plan_by_hand", "0F0 0B0\n1F0 1X0", "'1X0' is no action"),
         ("plan_by_hand", "0F0 0B0\n1F0 1B0", "missing"),
@@ -121,7 +124,7 @@ def test_any_other_answer_is_wrong_and_answered_kindly(name, answer):
         ("tp_on_72_gpus", 16, "16 divides 144, but not 72"),
         ("tp_on_72_gpus", 144, "both nodes"),
         ("tp_for_128_heads", 72, "72 divides 72, but not 128"),
-        ("tp_for_128_heads", 64, "64 divides 128, but not 72"),
+        ("tp_for_128_heads", 64, "64 divides 128, but not 72: not all groups can stay on a node"),
         ("tp_for_128_heads", 4, "a larger one does too"),
     ],
 )
@@ -139,6 +142,14 @@ def test_a_known_mistake_gets_its_own_hint(name, answer, hint):
         ({"nodes": 4, "tp": 16}, "2 of 2 tp groups leave their node"),
         ({"nodes": 4, "pp": 4}, "With tp=1 there is nothing to sum"),
         ({"nodes": 4, "tp": 8, "pp": 4}, "With dp=1 there is nothing to sum"),
+        ({"nodes": 4, "tp": 2, "cp": 2, "pp": 8}, "With dp=1 there is nothing to sum"),
+        ({"nodes": 4, "tp": 2, "pp": 2}, "tp × dp = 16 GPUs here, must fit in its 8"),
+        ({"nodes": 4, "tp": 2, "cp": 2, "pp": 2}, "tp × cp × dp = 16 GPUs here"),
+        (
+            {"nodes": 4, "tp": 2, "pp": 4, "order": "tp-cp-ep-pp-dp"},
+            "8 of 8 dp groups leave their node, though the tp × dp = 8 GPUs of a stage would fit "
+            "in one. Which axis of the order tp-cp-ep-pp-dp should come last?",
+        ),
         ({"nodes": 2, "tp": 2, "pp": 2}, "Stay with 4 nodes of 8"),
     ],
 )
@@ -153,6 +164,15 @@ def test_a_layout_whose_all_reduces_leave_is_told_which(sizes, hint):
 )
 def test_every_layout_whose_all_reduces_stay_is_accepted(sizes):
     assert exercises.no_all_reduce_leaves(explore.layout(nodes=4, **sizes)).correct
+
+
+def test_praise_names_the_axes_that_share_a_node():
+    without, with_cp = (
+        exercises.no_all_reduce_leaves(ParallelLayout(nodes=4, tp=2, pp=4, cp=cp)).message
+        for cp in (1, 2)
+    )
+    assert "the tp × dp = 8 GPUs of a stage" in without
+    assert "the tp × cp × dp = 8 GPUs of a stage" in with_cp
 
 
 def test_an_explorer_that_says_what_does_not_fit_is_judged_by_its_picture():
@@ -204,4 +224,42 @@ def test_the_backward_of_g_is_tried_on_real_ranks():
     assert "2 times too large" in exercises.backward_of_g(summed_again).message
     assert "are [0.5, 0.5]" in exercises.backward_of_g(halved).message
     assert "It does not run on the ranks: 2 of 2 ranks" in exercises.backward_of_g(broken).message
-    assert "no 2×3 tensor but NoneType" in exercises.backward_of_g(lambda *_: None).message
+    said = exercises.backward_of_g(lambda *_: None).message
+    assert "shaped like the gradient, [2, 3] here; it returns None. Is there a `return`?" in said
+    said = exercises.backward_of_g(lambda gradient, group: gradient.sum()).message
+    assert said.endswith("it returns a Tensor of shape [].")
+    said = exercises.backward_of_g(lambda gradient, group: gradient + 1).message
+    assert "every number of the gradient by the same" in said
+
+
+def test_the_backward_of_g_may_use_what_the_lesson_imports_on_its_ranks():
+    # Made with exec, so that its globals lack torch and dist, as those of the kernel do.
+    kernel = {"__name__": "__main__"}
+    exec(
+        "def answer(gradient, group):\n"
+        "    dist.all_reduce(gradient, group=group)\n"
+        "    return torch.clone(gradient)\n",
+        kernel,
+    )
+    assert "2 times too large" in exercises.backward_of_g(kernel["answer"]).message
+
+
+SPLIT = (
+    "0F0 0F1 0I0 0W0 0F2 0I1 0W1 0F3 0I2 0W2 0I3 0W3\n"
+    "1F0 1I0 1F1 1I1 1W0 1F2 1I2 1W1 1F3 1I3 1W2 1W3"
+)
+RIGHT = "0F0 0F1 0B0 0F2 0B1 0F3 0B2 0B3\n1F0 1B0 1F1 1B1 1F2 1B2 1F3 1B3"
+
+
+@pytest.mark.parametrize(
+    ("plan", "praise"),
+    [
+        (RIGHT, "15 s, and rank 0 never holds more than 2 microbatches: that is 1F1B."),
+        (RIGHT.replace("0B2", "0I2 0W2"), "2 microbatches: as fast as 1F1B."),
+        (SPLIT, "13 s, and rank 0 never holds more than 2 microbatches: faster than 1F1B (15 s)"),
+    ],
+)
+def test_a_plan_is_praised_for_what_it_is(plan, praise):
+    verdict = exercises.plan_by_hand(plan)
+    assert verdict.correct
+    assert praise in verdict.message

@@ -16,7 +16,7 @@ _SYMBOLS_NOTE = "symbol: piece of the model · subscript: model copy · small nu
 
 # Colour indices of a focused rank and its peers where cells are a few pixels.
 _STRONG = {"here": 13, "tp": 9, "cp": 10, "dp": 14, "dp-cp": 14, "pp": 12}
-_STRONG_NOTE = "vermillion: here · sky blue: tp · green: cp · purple: dp, dp-cp · blue: pp"
+_STRONG_NAMES = {13: "vermillion", 9: "sky blue", 10: "green", 14: "purple", 12: "blue"}
 
 
 def grid(layout: ParallelLayout, *, focus: int | None = None, ax: Axes | None = None) -> Picture:
@@ -70,9 +70,8 @@ def cluster(layout: ParallelLayout, *, focus: int | None = None, ax: Axes | None
     board = cluster_board(layout, max_width=MAX_WIDTH)
     note = _SYMBOLS_NOTE
     if board.fine:
-        colored = "pipeline stage" if _colored_by_stage(layout) else "piece of the model"
-        colored += f" (from the start again after {SWATCHES})" if layout.pp > SWATCHES else ""
-        note = f"one block: one node of {layout.gpus_per_node} GPUs · colour: {colored}"
+        note = f"one block: one node of {layout.gpus_per_node} GPUs"
+        note += f" · colour: {_colored_by(layout)}" if focus is None else ""
     return _drawn(layout, board, note, focus, ax)
 
 
@@ -83,13 +82,18 @@ def _drawn(
     if focus is not None:
         skin = focused(layout, skin, focus, strong=board.fine)
         title = f"GPU {focus} ({shards.label(layout, focus)}) and the groups it is in"
-        notes += [_STRONG_NOTE] if board.fine else []
+        notes += [_strong_note(skin)] if board.fine else []
     return page(title, [cells(board, skin)], notes, table(board, skin), ax)
 
 
 def _colored_by_stage(layout: ParallelLayout) -> bool:
     """Whether there are too many pieces for a colour each, so that stages get one instead."""
     return layout.tp * layout.pp > SWATCHES
+
+
+def _colored_by(layout: ParallelLayout) -> str:
+    colored = "pipeline stage" if _colored_by_stage(layout) else "piece of the model"
+    return colored + (f" (from the start again after {SWATCHES})" if layout.pp > SWATCHES else "")
 
 
 def piece_skin(layout: ParallelLayout) -> Skin:
@@ -118,3 +122,11 @@ def focused(layout: ParallelLayout, skin: Skin, rank: int, *, strong: bool) -> S
     color = np.full_like(skin.color, FADED)
     color[spoken_of] = [_STRONG[tag] for tag in tags.values()] if strong else skin.color[spoken_of]
     return Skin(color, skin.label, tags, skin.crossing)
+
+
+def _strong_note(skin: Skin) -> str:
+    """Return what the full colours stand for; only those that occur."""
+    tags: dict[str, list[str]] = {}
+    for tag in dict.fromkeys(skin.tags.values()):
+        tags.setdefault(_STRONG_NAMES[_STRONG[tag]], []).append(tag)
+    return " · ".join(f"{color}: {', '.join(named)}" for color, named in tags.items())

@@ -26,26 +26,38 @@ def no_all_reduce_leaves(answer: object) -> Verdict:
             f"That is {layout.nodes} × {layout.gpus_per_node} GPUs. Stay with 4 nodes of 8; "
             f"a cluster is what one has.",
         )
-    copies = layout.dp * layout.cp
-    if layout.tp == 1 or copies == 1:
+    if layout.tp == 1 or layout.dp == 1:
         missing = "tp" if layout.tp == 1 else "dp"
         return Verdict(
             False,
             f"With {missing}=1 there is nothing to sum along it. Keep tp and dp at 2 or more.",
         )
+    stage = f"{'tp × cp × dp' if layout.cp > 1 else 'tp × dp'} = {_gpus_of_a_stage(layout)}"
     for kind in ("tp", "dp-cp" if layout.cp > 1 else "dp"):
         crossing, groups = layout.crossings(kind), layout.groups(kind)
         if crossing:
-            return Verdict(
-                False,
-                f"{len(crossing)} of {len(groups)} {kind} groups leave their node. All copies of a "
-                f"stage, tp × dp = {layout.tp * copies} GPUs here, must fit in its 8; what is left "
-                f"for them when pp grows?",
-            )
+            leaving = f"{len(crossing)} of {len(groups)} {kind} groups leave their node"
+            return Verdict(False, f"{leaving}{_why_they_leave(layout, stage)}")
     return Verdict(
         True,
-        f"{layout}: the tp × dp = {layout.tp * copies} GPUs of a stage share a node, and only the "
-        f"pipeline's messages leave it.",
+        f"{layout}: the {stage} GPUs of a stage share a node, and only the pipeline's messages "
+        f"leave it.",
+    )
+
+
+def _gpus_of_a_stage(layout: ParallelLayout) -> int:
+    return layout.world_size // layout.pp
+
+
+def _why_they_leave(layout: ParallelLayout, stage: str) -> str:
+    if _gpus_of_a_stage(layout) > layout.gpus_per_node:
+        return (
+            f". All copies of a stage, {stage} GPUs here, must fit in its {layout.gpus_per_node}; "
+            f"what is left for them when pp grows?"
+        )
+    return (
+        f", though the {stage} GPUs of a stage would fit in one. Which axis of the order "
+        f"{layout.order} should come last?"
     )
 
 
@@ -82,7 +94,7 @@ def tp_for_128_heads(answer: object) -> Verdict:
     """How large may it be for Llama 3 405B, whose 128 heads tp has to divide too?
 
     >>> tp_for_128_heads(64)
-    ✗ 64 is not it. 64 divides 128, but not 72: groups lie on two nodes.
+    ✗ 64 is not it. 64 divides 128, but not 72: not all groups can stay on a node.
     """
     node, heads = 72, LLAMA3_405B["8k"].heads
     right = gcd(node, heads)
@@ -92,7 +104,7 @@ def tp_for_128_heads(answer: object) -> Verdict:
         if not node % size and heads % size
     }
     crossing = {
-        size: f"{size} divides {heads}, but not {node}: groups lie on two nodes."
+        size: f"{size} divides {heads}, but not {node}: not all groups can stay on a node."
         for size in range(1, heads + 1)
         if not heads % size and node % size
     }

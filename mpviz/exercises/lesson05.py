@@ -36,13 +36,14 @@ def backward_of_g(answer: object) -> Verdict:
     """Write the backward of g, whose forward is an all-reduce; tried on two real ranks.
 
     >>> backward_of_g("copy")
-    ✗ 'copy' is not a function; write def answer(gradient, group): and return what f gets.
+    ✗ 'copy' is not a function; write def answer(gradient, group): and return the gradient of \
+this rank's addend.
     """
     if not callable(answer):
         return Verdict(
             False,
-            f"{answer!r} is not a function; write def answer(gradient, group): and return what f "
-            f"gets.",
+            f"{answer!r} is not a function; write def answer(gradient, group): and return the "
+            f"gradient of this rank's addend.",
         )
     from ..world import RanksError, World  # only whoever answers pays for ranks
 
@@ -51,6 +52,9 @@ def backward_of_g(answer: object) -> Verdict:
             factors = world.run(_factor_of, answer)
         except RanksError as error:
             return Verdict(False, f"It does not run on the ranks: {str(error).splitlines()[0]}")
+    said = [factor for factor in factors if isinstance(factor, str)]
+    if said:
+        return Verdict(False, said[0])
     if set(factors) == {1.0}:
         return Verdict(True, "A copy. Z is the sum, so each addend counts once: dZ/daddend is 1.")
     if set(factors) == {2.0}:
@@ -65,15 +69,31 @@ def backward_of_g(answer: object) -> Verdict:
 def _factor_of(
     groups: "dict[str, ProcessGroup]", backward: "Callable[[Tensor, ProcessGroup], Any]"
 ) -> Any:
-    """Return what a backward multiplies its gradient by; a word if it returns no such tensor."""
+    """Return what a backward multiplies its gradient by; if it does not, what it should do."""
     import torch
 
+    # The lesson imports these on its ranks, so an answer may use them; the kernel has neither.
+    names = getattr(backward, "__globals__", {})
+    names.setdefault("torch", torch)
+    names.setdefault("dist", torch.distributed)
     arriving = torch.arange(1.0, 7.0).view(2, 3)
     leaving = backward(arriving.clone(), groups["tp"])
     if not isinstance(leaving, torch.Tensor) or leaving.shape != arriving.shape:
-        return f"no 2×3 tensor but {type(leaving).__name__}"
+        return (
+            f"It should return a tensor shaped like the gradient, {[*arriving.shape]} here; it "
+            f"returns {_described(leaving)}"
+        )
     factors = set((leaving / arriving).flatten().tolist())
-    return factors.pop() if len(factors) == 1 else "not one number"
+    if len(factors) > 1:
+        return "It should multiply every number of the gradient by the same."
+    return factors.pop()
+
+
+def _described(returned: object) -> str:
+    if returned is None:
+        return "None. Is there a `return`?"
+    shape = getattr(returned, "shape", None)
+    return f"a {type(returned).__name__}{'' if shape is None else f' of shape {[*shape]}'}."
 
 
 @exercise
@@ -94,6 +114,7 @@ Backward, f sums as often as g did.
         sum(call.bytes(itemsize=2) for calls in kind for call in calls) for kind in (once, both)
     )
     one = tokens * hidden
+    ring = round(sum(2 * call.sent for calls in both for call in calls))
     return judged_number(
         answer,
         right,
@@ -105,6 +126,8 @@ Backward, f sums as often as g did.
             2 * one: "That is one all-reduce. Attention has one and the MLP has one, each way.",
             right // tp: "Cut by tp? What is summed is whole on every rank: each has an addend of "
             "every number.",
+            ring: "That is what a ring makes each rank send (lesson 04). Asked is what a rank puts "
+            "in: the size of the tensors.",
             2 * right: "Are your numbers of 4 bytes? Here they have 2.",
         },
     )

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..shards import Cut
-from .agreement import check_group
+from .._checks import listed, whole_number
+from ..shards import Cut, times
+from .agreement import agree, check_group
 from .collectives import (
-    Operator,
+    TypedFunction,
     all_gather,
     gather_from_tensor_model_parallel_region,
     reduce_from_tensor_model_parallel_region,
@@ -81,6 +82,7 @@ class ColumnParallelLinear(CutLinear):
         check: bool = True,
     ) -> None:
         tp = check_group(group).size()
+        stacked = whole_number("stacked", stacked)
         if gather_output and (sequence_parallel or stacked > 1):
             raise ValueError("gather_output needs sequence_parallel=False and stacked=1")
         if output_size % stacked:
@@ -176,7 +178,7 @@ class RowParallelLinear(CutLinear):
         return y if self.bias is None else y + self.bias
 
 
-class _LinearAfterF(Operator):
+class _LinearAfterF(TypedFunction):
     """X·A + b after f, whose backward sums the gradient of X while it computes that of A."""
 
     @staticmethod
@@ -196,7 +198,7 @@ class _LinearAfterF(Operator):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> Any:
         x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias, *_ = ctx.needs_input_grad
+        of_x, of_weight, *of_bias = (_goes_on_to(node) for node, _ in ctx.next_functions)
         dx = dweight = dbias = gathering = reducing = None
         if ctx.sequence_parallel and of_weight:
             x, gathering = all_gather(x, ctx.group, async_op=True)
@@ -207,7 +209,7 @@ class _LinearAfterF(Operator):
             else:
                 reducing = dist.all_reduce(dx, group=ctx.group, async_op=True)
         rows = dy.reshape(-1, dy.shape[-1])
-        if of_bias:
+        if any(of_bias):
             dbias = rows.sum(0)
         if of_weight:
             if gathering:
@@ -218,7 +220,21 @@ class _LinearAfterF(Operator):
         return dx, dweight, dbias, None, None
 
 
-def reduce_sequence_parallel_gradients(module: nn.Module, group: dist.ProcessGroup) -> None:
+def _goes_on_to(node: Any) -> bool:
+    """Whether the backward under way needs a gradient there.
+
+    ``ctx.needs_input_grad`` says what the forward could have needed. With that, a backward in two
+    halves, as pipelines without bubbles have it, would communicate in both.
+    """
+    try:
+        return node is not None and torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # it does not tell of a leaf for which `autograd.grad` was called
+        return True
+
+
+def reduce_sequence_parallel_gradients(
+    module: nn.Module, group: dist.ProcessGroup, *, check: bool = True
+) -> None:
     """Sum the gradients of parameters that are whole, but saw only this rank's tokens.
 
     With sequence parallelism these are the biases of row-parallel layers, and all that is marked
@@ -229,19 +245,32 @@ def reduce_sequence_parallel_gradients(module: nn.Module, group: dist.ProcessGro
     ----------
     module : nn.Module
         With the same parameters marked on every rank.
-    group : ProcessGroup
-        The tensor-parallel group.
+    group, check
+        As for `ColumnParallelLinear`.
+
+    Raises
+    ------
+    ValueError
+        On every rank, when one lacks a gradient that another has.
 
     Notes
     -----
     Source: Megatron-LM ``megatron/core/distributed/finalize_model_grads.py``,
     ``_allreduce_non_tensor_model_parallel_grads``.
     """
-    marked = (p for p in module.parameters() if getattr(p, "sequence_parallel", False))
-    gradients = [parameter.grad for parameter in marked if parameter.grad is not None]
-    if check_group(group).size() == 1 or not gradients:
+    named, gradients = [], []
+    for name, parameter in module.named_parameters():
+        if getattr(parameter, "sequence_parallel", False) and parameter.grad is not None:
+            named.append(f"{name} {times(parameter.shape)}")
+            gradients.append(parameter.grad)
+    if check_group(group).size() == 1:
         return
-    together = torch.cat([gradient.flatten() for gradient in gradients])
+    nothing = next(module.parameters(), torch.empty(0)).new_empty(0)
+    together = torch.cat([one.flatten() for one in gradients]) if gradients else nothing
+    which = f", the gradients of {listed(named, ' and ')}" if named else ", no marked gradient"
+    agree(group, together, purpose=which, check=check)
+    if not gradients:
+        return
     dist.all_reduce(together, group=group)
     sums = torch.split(together, [gradient.numel() for gradient in gradients])
     for gradient, total in zip(gradients, sums, strict=True):

@@ -172,11 +172,19 @@ def test_emulated_stages_take_the_time_they_are_given(worlds, execute):
             assert len(durations) == 8 and min(durations) >= least
 
 
-def test_what_was_received_is_not_kept(worlds, execute):
-    # 1F1B on 2 ranks: rank 0 holds 2 microbatches' activations, each with a tensor to be sent.
-    plan = schedule.one_forward_one_backward(pp=2, microbatches=12)
-    alive = list(worlds[2].cell(f"outputs_alive({plan.text!r}, groups, pp_rank)"))
-    assert max(alive) <= 2 * 2 + 1
+@pytest.mark.parametrize("make", [schedule.one_forward_one_backward, schedule.zero_bubble_h1])
+def test_what_was_received_is_not_kept(worlds, execute, make):
+    alive = []
+    for microbatches in (12, 24):
+        plan = make(pp=2, microbatches=microbatches)
+        results = worlds[2].cell(f"messages_alive({plan.text!r}, groups, pp_rank)")
+        alive.append([results[rank] for rank in worlds[2].layout.groups("pp")[0]])
+    first, last = alive[0]
+    # Rank 0 holds 2 microbatches' activations, each with a tensor to be sent. Rank 1 holds one (or
+    # two, until their W) and room for the next two, and has sent a gradient that may be on its way.
+    assert first <= 2 * 2 + 1
+    assert last <= 2 + 2 + 2
+    assert alive[0] == alive[1]
 
 
 # ---- elsewhere than under a World

@@ -2,13 +2,19 @@
 
 import re
 import textwrap
+import time
 
 import pytest
 
 from mpviz import ParallelLayout
 from mpviz.world import World
 
-PROGRAM = """
+# What nobody may have waited.
+LONG = 40
+
+PROGRAM = (
+    f"LONG = {LONG}"
+    + """
 import time, torch
 from torch import nn
 from mpviz import schedule
@@ -19,7 +25,7 @@ GROUP = groups["pp"]
 
 def given(**others):
     return {"inputs": torch.ones(3, 2, 4), "targets": None, "loss": torch.Tensor.mean,
-            "group": GROUP, "timeout": 10, **others}
+            "group": GROUP, "timeout": LONG, **others}
 
 def said(plan=PLAN, stages=None, **others):
     stages = {stage: nn.Linear(4, 4) for stage in (rank,)} if stages is None else stages
@@ -29,6 +35,7 @@ def said(plan=PLAN, stages=None, **others):
         return type(error).__name__, str(error), getattr(error, "__notes__", [])
     return "nothing"
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +94,80 @@ BEFORE_ANYBODY_WAITS = {
         "pipeline ranks 0 and 1 were given different plans",
         None,
     ),
+    "no plan": (
+        "said('0F0 0B0' if rank == 0 else PLAN)",
+        "plan must be a Plan, as schedule.parse reads one, got '0F0 0B0'",
+        "pipeline rank 0 cannot begin: plan must be a Plan, as schedule.parse reads one, got "
+        "'0F0 0B0'",
+    ),
+    "stages in a list": (
+        "said(stages=[nn.Linear(4, 4)] if rank == 0 else None)",
+        "stages must be a dict of modules by stage, got a list",
+        "pipeline rank 0 cannot begin: stages must be a dict of modules by stage, got a list",
+    ),
+    "a stage that is none": (
+        "said(stages={0: 3} if rank == 0 else None)",
+        "stages[0] must be a module, got 3",
+        "pipeline rank 0 cannot begin: stages[0] must be a module, got 3",
+    ),
+    "stages of several kinds": (
+        "said(stages={0: nn.Linear(4, 4), 'last': nn.Linear(4, 4)} if rank == 0 else None)",
+        "pipeline rank 0 holds stages 0 in this plan, and was given modules for 0, last",
+        "pipeline rank 0 cannot begin: pipeline rank 0 holds stages 0 in this plan, and was given "
+        "modules for 0, last",
+    ),
+    "inputs one after the other": (
+        "said(inputs=(x for x in torch.ones(3, 2, 4)))",
+        "inputs must be 3, one for each microbatch, got a generator, which has no length",
+        "pipeline rank 0 cannot begin: inputs must be 3, one for each microbatch, got a generator, "
+        "which has no length",
+    ),
+    "inputs in no order": (
+        "said(inputs=set(torch.ones(3, 2, 4)))",
+        "inputs must be a list or tensor, got a set",
+        "pipeline rank 0 cannot begin: inputs must be a list or tensor, got a set",
+    ),
+    "inputs of no shape": (
+        "said(inputs=torch.ones(()))",
+        "inputs must be 3, one for each microbatch, got a Tensor, which has no length",
+        "pipeline rank 0 cannot begin: inputs must be 3, one for each microbatch, got a Tensor, "
+        "which has no length",
+    ),
+    "inputs of lists": (
+        "said(inputs=[torch.ones(2), [1.0, 2.0], [3.0, 4.0]])",
+        "inputs[1] must be a tensor, got a list",
+        "pipeline rank 0 cannot begin: inputs[1] must be a tensor, got a list",
+    ),
+    "inputs of two shapes": (
+        "said(inputs=[torch.ones(2, 4), torch.ones(2, 4), torch.ones(3, 4)])",
+        "inputs must have one shape and dtype, got 2×4 float32 for microbatch 0 and 3×4 float32 "
+        "for microbatch 2",
+        "pipeline rank 0 cannot begin: inputs must have one shape and dtype, got 2×4 float32 for "
+        "microbatch 0 and 3×4 float32 for microbatch 2",
+    ),
+    "inputs of two dtypes": (
+        "said(inputs=[torch.ones(2, 4), torch.ones(2, 4).double(), torch.ones(2, 4)])",
+        "inputs must have one shape and dtype, got 2×4 float32 for microbatch 0 and 2×4 float64 "
+        "for microbatch 1",
+        "pipeline rank 0 cannot begin: inputs must have one shape and dtype, got 2×4 float32 for "
+        "microbatch 0 and 2×4 float64 for microbatch 1",
+    ),
+    "inputs that raise": (
+        "said(inputs={'first': 1, 'second': 2, 'third': 3})",
+        "what was given raises KeyError: 0",
+        "pipeline rank 0 cannot begin: what was given raises KeyError: 0",
+    ),
+    "a target for all": (
+        "said(targets=1.0)",
+        "pipeline rank 1 cannot begin: targets must be 3, one for each microbatch, got a float, "
+        "which has no length",
+        "targets must be 3, one for each microbatch, got a float, which has no length",
+    ),
+    "a loss that is none": (
+        "said(loss='mean')",
+        "pipeline rank 1 cannot begin: loss must be a function, got 'mean'",
+        "loss must be a function, got 'mean'",
+    ),
     "no group": (
         "said(group=None)",
         "this rank is in no such group: expected the ProcessGroup it is a member of, got None",
@@ -98,9 +179,48 @@ BEFORE_ANYBODY_WAITS = {
 @pytest.mark.parametrize("name", BEFORE_ANYBODY_WAITS)
 def test_what_does_not_fit_is_said_on_every_rank_before_any_waits(world, name):
     source, *told = BEFORE_ANYBODY_WAITS[name]
+    start = time.perf_counter()
     answers = list(world.cell(source))
+    assert time.perf_counter() - start < LONG / 2
     assert [kind for kind, _, _ in answers] == ["ValueError"] * 2
     assert [text for _, text, _ in answers] == [told[0], told[1] or told[0]]
+
+
+@pytest.mark.parametrize(
+    "timeout", ["0", "-1", "0.0001", "1e10", "1e400", "-1e400 * 0", "None", "'60'"]
+)
+def test_a_time_nobody_can_wait_is_refused_on_every_rank(world, timeout):
+    answers = list(world.cell(f"said(timeout={timeout} if rank == 0 else 10)"))
+    told = f"timeout must be between 0.001 and 1e9 seconds, got {eval(timeout)!r}"
+    assert answers == [
+        ("ValueError", told, []),
+        ("ValueError", f"pipeline rank 0 cannot begin: {told}", []),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("letter", "read"), [("😀", "😀"), ("\x00", "\x00"), ("ø", "ø"), ("\ud800", "?")]
+)
+def test_the_others_are_told_the_beginning_of_what_is_said_at_length(world, letter, read):
+    # In letters that need the most room, and in one that is half a letter.
+    answers = list(
+        world.cell(f"""
+class Raises(list):
+    def __getitem__(self, k):
+        raise ValueError({letter!r} * 5000)
+said(inputs=Raises([1, 2, 3]))
+""")
+    )
+    assert [kind for kind, _, _ in answers] == ["ValueError"] * 2
+    assert answers[0][1] == letter * 5000
+    assert answers[1][1] == "pipeline rank 0 cannot begin: " + read * 256
+
+
+def test_a_group_of_one_may_take_inputs_of_many_shapes():
+    with World(ParallelLayout(gpus_per_node=1), timeout=60) as world:
+        world.cell(PROGRAM)
+        alone = "said(schedule.parse('0F0 0F1 0B0 0B1'), inputs=[torch.ones(2, 4), torch.ones(4)])"
+        assert list(world.cell(alone)) == ["nothing"]
 
 
 def test_a_rank_that_needs_no_inputs_may_have_none(world):
@@ -143,8 +263,12 @@ WHILE_OTHERS_WAIT = {
     ),
     "microbatches of several shapes": (
         """
-        several = [torch.ones(2, 4), torch.ones(3, 4), torch.ones(2, 4)]
-        answer = said(inputs=several, timeout=2)
+        class Grows(nn.Module):
+            calls = 0
+            def forward(self, x):
+                self.calls += 1
+                return x if self.calls < 2 else torch.cat([x, x[:1]])
+        answer = said(stages={rank: Grows() if rank == 0 else nn.Linear(4, 4)}, timeout=2)
         """,
         0,
         ("ValueError", "stage 0 sends 3×4 float32 for microbatch 1, and the first was 2×4 float32; "

@@ -1,15 +1,18 @@
 """What crosses from stage to stage: each letter once, and read as it was written."""
 
-from itertools import product
+from itertools import chain, product
 
 import pytest
 import torch
+from schedule.plans import plans_of
 
+from mpviz.parallel.agreement import described
 from mpviz.parallel.pipeline.letters import (
     Letter,
-    described,
     header_of,
+    like,
     made_by,
+    receipts,
     shape_in,
     shape_of,
     taken_by,
@@ -35,6 +38,37 @@ def test_what_one_action_makes_its_neighbour_takes():
             assert (action.kind == "F") == (made[letter].kind == "F")
 
 
+@pytest.mark.parametrize(
+    "plan", [*plans_of(4, 5), *plans_of(2, 4)], ids=lambda plan: f"{plan.name} {plan.pp}"
+)
+def test_a_letter_tells_of_those_that_its_sender_took_before_it_was_made(plan):
+    def place(peer, of, letter):
+        """Where a rank takes a letter, or makes it, in its list."""
+        return [of(action, plan.stages) for action in plan.actions[peer]].index(letter)
+
+    for rank in range(plan.pp):
+        told = receipts(plan, rank)
+        named = list(chain.from_iterable(told.values()))
+        assert len(named) == len(set(named))
+        takes = {taken_by(action, plan.stages) for action in plan.actions[rank]} - {None}
+        assert set(told) == {one for one in takes if plan.placement[one.sender] != rank}
+        for letter, arrived in told.items():
+            peer = plan.placement[letter.sender]
+            made = place(peer, made_by, letter)
+            for one in arrived:
+                assert plan.placement[one.sender] == rank == plan.placement[letter.taker]
+                assert place(peer, taken_by, one) <= made
+        # What no letter tells of is on its way when the last has come: no more than the peers
+        # take after they have made that.
+        for action in plan.actions[rank]:
+            one = made_by(action, plan.stages)
+            if one is None or plan.placement[one.taker] == rank or one in named:
+                continue
+            peer = plan.placement[one.taker]
+            after = [place(peer, made_by, x) for x in told if plan.placement[x.sender] == peer]
+            assert place(peer, taken_by, one) > max(after, default=-1)
+
+
 def test_the_ends_take_and_make_nothing():
     assert taken_by(Action(0, "F", 0), 4) is made_by(Action(3, "F", 0), 4) is None
     assert taken_by(Action(3, "B", 0), 4) is made_by(Action(0, "B", 0), 4) is None
@@ -56,4 +90,4 @@ def test_what_a_header_cannot_say_is_refused():
 
 
 def test_shapes_are_described():
-    assert described(((), torch.float32)) == "scalar float32"
+    assert described(like(((), torch.float32))) == "a scalar float32"

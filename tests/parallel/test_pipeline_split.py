@@ -1,7 +1,10 @@
 """The two halves of a backward: together the whole, and neither does what the other did."""
 
+import weakref
+
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -54,6 +57,47 @@ class Twice(nn.Module):
         return torch.addcmul(x, self.weight, self.weight)
 
 
+class Uses(nn.Module):
+    """A stage of one line, with a vector and a matrix to use more than once, and a layer."""
+
+    def __init__(self, line, layer=None):
+        super().__init__()
+        self.line, self.layer = line, layer
+        self.b, self.w = nn.Parameter(torch.randn(8)), nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, x):
+        return self.line(self, x)
+
+
+def one_for_all(m, x):
+    """Three forks one below the other, of which only the outer two lead to the same weight."""
+    return torch.tanh((x + m.b) @ m.w) * m.b
+
+
+def made_of_another(m, x):
+    """A weight above, and below it what is computed of it."""
+    return (x @ (m.w * m.b).exp()).tanh() * m.b
+
+
+def in_turn(m, x):
+    """Two weights that take turns on the trunk: to go on for one is to pass the forks of both."""
+    for _ in range(2):
+        x = torch.tanh((x * m.b) @ m.w)
+    return x
+
+
+def hooked(m, x):
+    """What hooks return on tensors of the trunk, of a branch and of both at once."""
+    h, t = x * m.b, m.b.exp()
+    for tensor, factor in ((h, 3), (t, 5)):
+        tensor.register_hook(lambda gradient: gradient * factor)  # noqa: B023
+    return torch.tanh(h) * t * m.b
+
+
+def checkpointed(m, x):
+    return torch.utils.checkpoint.checkpoint(m.layer, x + m.b, use_reentrant=False)
+
+
 class Ignores(nn.Module):
     def __init__(self):
         super().__init__()
@@ -86,6 +130,20 @@ MODULES = {
     "no weights": nn.Sigmoid,
     "nothing": nn.Identity,
     "emulated": lambda: Wait(0, 0),
+    "added twice": lambda: Uses(lambda m, x: (x + m.b) + m.b),
+    "added around": lambda: Uses(lambda m, x: nn.functional.gelu(x + m.b) + m.b),
+    "multiplied twice": lambda: Uses(lambda m, x: x * m.b * m.b),
+    "another view of it": lambda: Uses(lambda m, x: (lambda t: x @ t @ t)(m.w.t())),
+    "itself and its exp": lambda: Uses(lambda m, x: torch.addcmul(x, m.b, m.b.exp())),
+    "side by side": lambda: Uses(lambda m, x: x * m.b + x.sin() * m.b),
+    "a linear twice": lambda: Uses(lambda m, x: m.layer(m.layer(x).tanh()), nn.Linear(8, 8)),
+    "a norm twice": lambda: Uses(lambda m, x: m.layer(m.layer(x).sin()), nn.LayerNorm(8)),
+    "recurrent": lambda: Uses(lambda m, x: m.layer(x)[0], nn.RNN(8, 8)),
+    "one for all": lambda: Uses(one_for_all),
+    "made of another": lambda: Uses(made_of_another),
+    "in turn": lambda: Uses(in_turn),
+    "hooked": lambda: Uses(hooked),
+    "checkpointed": lambda: Uses(checkpointed, nn.Linear(8, 8)),
 }
 
 
@@ -185,7 +243,61 @@ def test_no_hook_is_left_behind():
     with pytest.raises(RuntimeError):
         backward_of_input(output, torch.ones(3), x)
     _, later = backward_of_input(output, None, x)
-    assert [len(arrived) for _, arrived in later.forks] == [1]
+    torch.autograd.grad(10 * output, x, retain_graph=True)  # not seen by the halves
+    later.accumulate()
+    torch.testing.assert_close(layer.bias.grad, torch.ones(2))
+    # Nor has the second half left one: it would put its own gradient in place of this.
+    torch.autograd.backward(10 * output)
+    torch.testing.assert_close(layer.bias.grad, torch.full((2,), 11.0))
+
+
+def test_a_hook_on_a_weight_of_several_forks_is_called_once_with_all_of_the_gradient():
+    module, called = MODULES["added around"](), []
+    module.b.register_hook(called.append)
+    x = torch.randn(3, 8, requires_grad=True)
+    backward_of_input(module(x).sum(), None, x)[1].accumulate()
+    assert len(called) == 1
+    torch.testing.assert_close(called[0], module.b.grad)
+
+
+class Noting(torch.autograd.Function):
+    """Multiplies, and notes whose gradient is computed: what communicates there does so then."""
+
+    @staticmethod
+    def forward(ctx, x, weight, number, order):
+        ctx.save_for_backward(x, weight)
+        ctx.number, ctx.order, ctx.variable = number, order, "no leaf for all that"
+        return x * weight
+
+    @staticmethod
+    def backward(ctx, gradient):
+        ctx.order.append(ctx.number)
+        x, weight = ctx.saved_tensors
+        return gradient * weight, gradient * x, None, None
+
+
+def test_both_halves_go_from_the_last_layer_to_the_first():
+    # On every rank the same: else layers that communicate there would meet with others.
+    x = h = torch.ones(1, requires_grad=True)
+    order = []
+    for number in range(12):
+        h = Noting.apply(h, torch.ones(1, requires_grad=True), number, order)
+    _, later = backward_of_input(h, None, x)
+    later.accumulate()
+    assert order == 2 * list(reversed(range(12)))
+
+
+def test_the_second_half_keeps_nothing():
+    x = h = torch.ones(1, requires_grad=True)
+    saved = []
+    for number in range(3):
+        h = Noting.apply(h, torch.ones(1, requires_grad=True), number, [])
+        saved.append(weakref.ref(h))
+    _, later = backward_of_input(h, None, x)
+    del h
+    assert all(kept() is not None for kept in saved[:-1])
+    later.accumulate()
+    assert not any(kept() for kept in saved)
 
 
 def test_an_empty_second_half_does_nothing():

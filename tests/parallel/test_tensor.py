@@ -128,6 +128,55 @@ def test_each_layer_alone_communicates_as_planned(world):
         assert seen == [planned(plan.forward + plan.backward, itemsize=4)] * tp, name
 
 
+HALVES = """
+from mpviz.parallel.pipeline import backward_of_input
+
+def forward(sequence_parallel, bias, first):
+    options = {"sequence_parallel": sequence_parallel, "bias": bias}
+    cut = nn.Sequential(
+        *([] if first else [nn.LayerNorm(HIDDEN)]),
+        parallel.ParallelAttention(HIDDEN, HEADS, group, **options),
+        parallel.ParallelMLP(HIDDEN, FFN, group, **options),
+    )
+    tokens = TOKENS // group.size() if sequence_parallel else TOKENS
+    x = torch.randn(tokens, BATCH, HIDDEN).requires_grad_()
+    return cut, x, cut(x)
+
+def compare():
+    cut, x, y = stage
+    halves = [parameter.grad.clone() for parameter in cut.parameters()]
+    cut.zero_grad()
+    cut(x).sum().backward()
+    torch.testing.assert_close(of_input, x.grad)
+    torch.testing.assert_close(halves, [parameter.grad for parameter in cut.parameters()])
+"""
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["on the input", "after a layer"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("sequence_parallel", [False, True])
+def test_a_backward_in_two_halves_communicates_no_more_than_a_whole_one(
+    world, sequence_parallel, bias, first
+):
+    tokens, tp = TOKENS * BATCH, world.layout.tp
+    layers = [
+        mlp(tokens, HIDDEN, FFN, tp, sequence_parallel=sequence_parallel),
+        attention(tokens, HIDDEN, HEADS, tp, sequence_parallel=sequence_parallel),
+    ]
+    whole = planned([call for layer in layers for call in layer.backward], itemsize=4)
+    # X is gathered once more for the gradients of the weights alone; all else is on the trunk.
+    gathered = [("all-gather", tokens // tp * HIDDEN * 4)] * 2
+    of_weights = gathered if sequence_parallel and tp > 1 else []
+    world.cell(f"{HALVES}\nstage = forward({sequence_parallel}, {bias}, {first})")
+    halves = "of_input, later = backward_of_input(stage[2], torch.ones_like(stage[2]), stage[1])"
+    for of_x, of_w in zip(
+        recorded(world, halves), recorded(world, "later.accumulate()"), strict=True
+    ):
+        assert of_w == of_weights
+        assert sorted(of_x + of_w) == sorted(whole)
+    world.cell("compare()")
+
+
 def test_a_loss_needs_three_numbers_of_each_token(world):
     expected = [("all-reduce", TOKENS * 4), ("all-reduce", 2 * TOKENS * 4)]
     for seen in recorded(world, "loss_alone(group)"):

@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from ...schedule import Action, Plan
 from ...timeline import Event
-from ..agreement import check_group
+from ..agreement import check_group, described
 from .letters import (
     HEADER,
     Letter,
     Shape,
-    described,
     header_of,
+    like,
     made_by,
+    receipts,
     shape_in,
     shape_of,
     taken_by,
@@ -28,7 +29,7 @@ from .letters import (
 from .mail import Mail
 from .split import warm_up
 from .stage import Stage
-from .start import Given, begin
+from .start import TIMEOUT, Given, begin
 
 _AHEAD = 2
 """Messages for which there is room before they are needed. More would hold what no plan counts."""
@@ -45,7 +46,9 @@ class Run:
     events : tuple of Event
         What this rank did, in order of time, for a `Timeline`: ``F``, ``B``, ``I`` and ``W``, with
         their stage and microbatch; ``recv`` for the time it waited for a message, ``send`` for the
-        time that handing one over took. Ranks and peers are pipeline ranks.
+        time that handing one over took. Ranks and peers are pipeline ranks. If all are on one
+        machine, seconds count from when the last rank came, by one clock; on several machines
+        each rank counts from its own start, and events of two ranks share no clock.
     """
 
     losses: tuple[float, ...] | None
@@ -65,7 +68,7 @@ def execute(
     targets: Sequence[Any] | None = None,
     loss: Callable[..., Tensor] | None = None,
     group: dist.ProcessGroup,
-    timeout: float = 60.0,
+    timeout: float = TIMEOUT,
 ) -> Run:
     """Execute a plan: every rank of the group calls this, with the stages it holds.
 
@@ -80,7 +83,8 @@ def execute(
         The stages that this rank holds, by number. Each takes one tensor and returns one, of the
         same shape and dtype for every microbatch.
     inputs : sequence of Tensor, optional
-        The microbatches, for the first stage; other ranks do not look at them.
+        The microbatches, for the first stage, of one shape and dtype; other ranks do not look at
+        them.
     targets : sequence, optional
         For the last stage, one for each microbatch.
     loss : callable, optional
@@ -88,7 +92,7 @@ def execute(
     group : ProcessGroup
         The pipeline group, of the gloo backend: nccl does not tell messages apart by tag.
     timeout : float
-        Seconds for which a rank waits for any one message.
+        Seconds for which a rank waits for any one message, from 0.001 to 1e9.
 
     Returns
     -------
@@ -98,11 +102,19 @@ def execute(
     Raises
     ------
     ValueError
-        When the plan breaks a rule, a rank was given what does not fit it, or a stage returns
-        different shapes. Except for the last, on every rank, before any waits for a message.
+        When the plan breaks a rule, or any rank was given what does not fit it: on every rank,
+        before any waits for a message. When a stage returns what cannot be sent: see below.
     TimeoutError
         When a message does not come in time, naming the action that waits for it. The group is
         then of no further use.
+
+    Notes
+    -----
+    What a stage or the loss raises comes on its own rank alone, with a note of the action. The
+    others learn of it when the message they wait for has not come within ``timeout``, or, if that
+    rank's process ends, by a RuntimeError that its connection is closed.
+
+    On several machines the events of two ranks share no clock (see `Run`).
 
     Examples
     --------
@@ -118,9 +130,11 @@ def execute(
     group = check_group(group)
     if "gloo" not in dist.get_backend(group):
         raise ValueError(f"a plan runs over a gloo group, got {dist.get_backend(group)}")
-    given = Given(plan=plan, stages=stages, inputs=inputs, targets=targets, loss=loss)
+    given = Given(
+        plan=plan, stages=stages, inputs=inputs, targets=targets, loss=loss, timeout=timeout
+    )
     warm_up()
-    start = begin(given, group, timeout)
+    start = begin(given, group)
     mail = Mail(group, start.first_tag, timeout)
     return _Execution(given, dist.get_rank(group), mail, start.begun).run()
 
@@ -139,6 +153,7 @@ class _Execution:
         self._here: dict[Letter, Tensor] = {}
         letters = (taken_by(action, self._plan.stages) for action in self._actions)
         self._expected = deque(letter for letter in letters if letter and self._is_mail(letter))
+        self._receipts = receipts(self._plan, rank)
 
     def run(self) -> Run:
         for boundary in {letter.boundary for letter in self._expected if not letter.back}:
@@ -205,9 +220,8 @@ class _Execution:
         tensor = self._mail.take(letter.number(self._plan.microbatches), what)
         self._note("recv", action.stage, action.microbatch, start, source, tensor.nbytes)
         self._expected.popleft()
-        if letter.back:
-            # The gradient is there, so the output had arrived, and need not be kept any longer.
-            self._mail.settle(letter._replace(back=False).number(self._plan.microbatches))
+        for arrived in self._receipts.pop(letter):  # and need not be kept any longer
+            self._mail.settle(arrived.number(self._plan.microbatches))
         return tensor
 
     def _make_room(self) -> None:
@@ -245,9 +259,10 @@ class _Execution:
                 self._mail.send(self._header(letter.boundary), header_of(tensor), to, what)
         elif self._shapes[letter.boundary] != shape_of(tensor):
             raise ValueError(
-                f"stage {letter.sender} sends {described(shape_of(tensor))} for microbatch "
-                f"{letter.microbatch}, and the first was {described(self._shapes[letter.boundary])}"
-                f"; all microbatches of a run have one shape"
+                f"stage {letter.sender} sends {described(tensor)} for microbatch "
+                f"{letter.microbatch}, and the first was "
+                f"{described(like(self._shapes[letter.boundary]))}; all microbatches of a run have "
+                f"one shape"
             )
 
     def _is_mail(self, letter: Letter) -> bool:

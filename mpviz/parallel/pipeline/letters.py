@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...schedule import Action
+from ...schedule import Action, Plan
+from ..agreement import described
 
 Shape = tuple[tuple[int, ...], torch.dtype]
 
@@ -75,6 +76,27 @@ def made_by(action: Action, stages: int) -> Letter | None:
     return Letter(stage - 1, True, microbatch) if kind != "W" and stage else None
 
 
+def receipts(plan: Plan, rank: int) -> dict[Letter, list[Letter]]:
+    """Return, for each letter that a rank is sent, those from it that the sender took before.
+
+    Where the letter is, these have arrived. Each is named once, with the first letter to say so.
+
+    >>> from mpviz import schedule
+    >>> receipts(schedule.gpipe(pp=2, microbatches=2), rank=0)[Letter(0, True, 0)]
+    [Letter(boundary=0, back=False, microbatch=0), Letter(boundary=0, back=False, microbatch=1)]
+    """
+    found = {}
+    for peer, actions in enumerate(plan.actions):
+        taken: list[Letter] = []
+        for action in actions if peer != rank else ():
+            took, made = taken_by(action, plan.stages), made_by(action, plan.stages)
+            if took and plan.placement[took.sender] == rank:
+                taken.append(took)
+            if made and plan.placement[made.taker] == rank:
+                found[made], taken = taken, []
+    return found
+
+
 def header_of(output: Tensor) -> Tensor:
     """Write down shape and dtype.
 
@@ -86,7 +108,7 @@ def header_of(output: Tensor) -> Tensor:
     if output.dtype not in _DTYPES or output.ndim > _MOST_DIMENSIONS:
         raise ValueError(
             f"a stage passes on at most {_MOST_DIMENSIONS} dimensions of float32, float64, "
-            f"float16 or bfloat16, got {described(shape_of(output))}"
+            f"float16 or bfloat16, got {described(output)}"
         )
     numbers = [_DTYPES.index(output.dtype), output.ndim, *output.shape]
     return torch.tensor(numbers + [0] * (HEADER[0][0] - len(numbers)))
@@ -107,11 +129,11 @@ def shape_of(tensor: Tensor) -> Shape:
     return tuple(tensor.shape), tensor.dtype
 
 
-def described(shape: Shape) -> str:
-    """Say a shape and dtype in words.
+def like(shape: Shape) -> Tensor:
+    """Return a tensor of a shape and dtype, without memory: to describe.
 
-    >>> described(((2, 3), torch.float32))
+    >>> described(like(((2, 3), torch.float32)))
     '2×3 float32'
     """
     sizes, dtype = shape
-    return f"{'×'.join(map(str, sizes)) or 'scalar'} {str(dtype).removeprefix('torch.')}"
+    return torch.empty(sizes, dtype=dtype, device="meta")

@@ -1,15 +1,18 @@
 """A backward in two halves: the gradient of the input first, those of the weights later.
 
 The graph of a stage has a trunk, the nodes on the way from its output back to its input, and
-branches that leave the trunk for the weights. The first half goes down the trunk and notes the
-gradient wherever a branch leaves; the second goes into the branches from there. Nothing is computed
-twice, whatever the module is made of.
+branches that leave the trunk at forks and lead to the weights. The first half goes down the trunk
+and notes what comes to the forks; the second goes from there into the branches.
+
+Of torch's own layers nothing is computed twice, but for the trunk between two forks that lead to
+one weight. A Python ``autograd.Function`` that gives gradients to both runs whole in both halves,
+unless it asks the engine which of them is wanted, as the layers of `mpviz.parallel` do.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -24,36 +27,16 @@ class WeightGradients:
 
     Attributes
     ----------
-    forks : list of (Node, gradients)
-        Nodes of the trunk with branches, and the gradients that came to them.
+    parts : list of callable
+        Each adds the gradients of some weights, none of them in two parts.
     """
 
-    forks: list[tuple[Node, list[Gradients]]] = field(default_factory=list)
-    trunk: set[Node] = field(default_factory=set)
+    parts: list[Callable[[], None]] = field(default_factory=list)
 
     def accumulate(self) -> None:
         """Add the gradients of the weights to their ``.grad``; once."""
-        edges, gradients = [], []
-        for node, arrived in self.forks:
-            for at_node in arrived:
-                for edge, gradient in self._into_branches(node, at_node):
-                    edges.append(edge)
-                    gradients.append(gradient)
-        self.forks, self.trunk = [], set()
-        if edges:
-            torch.autograd.backward(edges, gradients)
-
-    def _into_branches(self, node: Node, arrived: Gradients) -> list[tuple[GradientEdge, Tensor]]:
-        """Go one step from a node of the trunk, into its branches alone."""
-        branches = [GradientEdge(*edge) for edge in dict.fromkeys(_branches(node, self.trunk))]
-        outputs = [(GradientEdge(node, n), g) for n, g in enumerate(arrived) if g is not None]
-        found = torch.autograd.grad(
-            [edge for edge, _ in outputs],
-            branches,
-            [gradient for _, gradient in outputs],
-            allow_unused=True,
-        )
-        return [(edge, g) for edge, g in zip(branches, found, strict=True) if g is not None]
+        while self.parts:
+            self.parts.pop(0)()
 
 
 def backward_of_input(
@@ -78,7 +61,12 @@ def backward_of_input(
     WeightGradients
         Its ``accumulate()`` is the second half.
 
-    Source: the split of Qi et al. 2023 (arXiv 2401.10241), section 2.
+    Notes
+    -----
+    A hook on a tensor of the trunk may be called in both halves; what it returns counts once.
+
+    Source: the split of Qi et al. 2023 (arXiv 2401.10241), section 2; the second half goes by
+    groups of weights as in PyTorch's ``torch/distributed/pipelining/_backward.py``.
 
     Examples
     --------
@@ -94,21 +82,21 @@ def backward_of_input(
     """
     if not output.requires_grad:
         return None, WeightGradients()
-    root = get_gradient_edge(output)
-    trunk = _trunk(root.node, get_gradient_edge(x).node) if x.requires_grad else set()
-    if root.node not in trunk:
-        start = torch.ones_like(output) if gradient is None else gradient
-        return None, WeightGradients([(root.node, [_at(root.output_nr, start)])])
-    forks: list[tuple[Node, list[Gradients]]] = [
-        (node, []) for node in trunk if any(_branches(node, trunk))
-    ]
-    hooks = [node.register_prehook(_noting(arrived)) for node, arrived in forks]
+    graph = _Graph(get_gradient_edge(output).node, x)
+    if not graph.trunk:
+        return None, WeightGradients([partial(torch.autograd.backward, output, gradient)])
+    parts: list[Callable[[], None]] = []
+    hooks = []
+    for forks, weights in graph.groups():
+        arrived: dict[Node, Gradients] = {}
+        hooks += [fork.register_prehook(partial(arrived.__setitem__, fork)) for fork in forks]
+        parts.append(partial(_into_branches, arrived, weights))
     try:
         (of_input,) = torch.autograd.grad(output, x, gradient, retain_graph=True)
     finally:
         for hook in hooks:
             hook.remove()
-    return of_input, WeightGradients(forks, trunk)
+    return of_input, WeightGradients(parts)
 
 
 @cache
@@ -122,37 +110,79 @@ def warm_up() -> None:
     later.accumulate()
 
 
-def _trunk(root: Node, leaf: Node) -> set[Node]:
-    """Return the nodes on the ways from the root to the leaf, with both; or the leaf alone."""
-    parents: defaultdict[Node, list[Node]] = defaultdict(list)
-    seen, ahead = {root}, [root]
-    while ahead:
-        node = ahead.pop()
-        for child, _ in node.next_functions:
-            if child is not None:
-                parents[child].append(node)
-                if child not in seen:
-                    seen.add(child)
-                    ahead.append(child)
-    trunk, ahead = {leaf}, [leaf]
-    while ahead:
-        for parent in parents[ahead.pop()]:
-            if parent not in trunk:
-                trunk.add(parent)
-                ahead.append(parent)
-    return trunk
+class _Graph:
+    """The nodes below a root. In one order on every rank: branches may communicate."""
+
+    def __init__(self, root: Node, x: Tensor) -> None:
+        self._parents: defaultdict[Node, list[Node]] = defaultdict(list)
+        nodes, ahead = {root: None}, [root]
+        while ahead:
+            node = ahead.pop()
+            for child, _ in node.next_functions:
+                if child is not None:
+                    self._parents[child].append(node)
+                    if child not in nodes:
+                        nodes[child] = None
+                        ahead.append(child)
+        above = self._above(get_gradient_edge(x).node) if x.requires_grad else set()
+        self.trunk = {node: None for node in nodes if node in above}
+
+    def groups(self) -> Iterator[tuple[list[Node], list[Tensor]]]:
+        """Yield forks whose branches meet, and the weights that these branches lead to."""
+        seen: set[Node] = set()
+        for fork in self.trunk:
+            if fork not in seen and self._branches(fork):
+                group = self._joined(fork)
+                seen.update(group)
+                forks = [node for node in group if node in self.trunk]
+                leaves = (node for node in group if node.name().endswith("::AccumulateGrad"))
+                yield forks, [leaf.variable for leaf in leaves]  # type: ignore[attr-defined]
+
+    def _above(self, leaf: Node) -> set[Node]:
+        above, ahead = {leaf}, [leaf]
+        while ahead:
+            for parent in self._parents[ahead.pop()]:
+                if parent not in above:
+                    above.add(parent)
+                    ahead.append(parent)
+        return above
+
+    def _joined(self, fork: Node) -> dict[Node, None]:
+        """Return all that hangs together with a fork, but for the trunk."""
+        group, ahead = {fork: None}, [fork]
+        while ahead:
+            node = ahead.pop()
+            above = [] if node in self.trunk else self._parents[node]
+            for near in (*self._branches(node), *above):
+                if near not in group:
+                    group[near] = None
+                    ahead.append(near)
+        return group
+
+    def _branches(self, node: Node) -> list[Node]:
+        return [child for child, _ in node.next_functions if child and child not in self.trunk]
 
 
-def _branches(node: Node, trunk: set[Node]) -> list[tuple[Node, int]]:
-    return [(child, n) for child, n in node.next_functions if child and child not in trunk]
+def _into_branches(arrived: dict[Node, Gradients], weights: list[Tensor]) -> None:
+    """Go on from some forks, with what came to them in the first half, to their weights alone."""
+    edges, gradients = [], []
+    for fork, given in arrived.items():
+        for n, gradient in enumerate(given):
+            if gradient is not None:
+                edges.append(GradientEdge(fork, n))
+                gradients.append(gradient)
+    if not edges or not weights:
+        return
+    # What comes once more to a fork, from another above it, is in its gradient already; and so is
+    # what the hooks on its tensors did.
+    hooks = [fork.register_prehook(partial(_instead, given)) for fork, given in arrived.items()]
+    try:
+        # Kept, because another part may go the same way.
+        torch.autograd.backward(edges, gradients, retain_graph=True, inputs=weights)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
-def _noting(arrived: list[Gradients]) -> Callable[[Gradients], None]:
-    def note(gradients: Gradients) -> None:
-        arrived.append(gradients)
-
-    return note
-
-
-def _at(number: int, gradient: Tensor) -> Gradients:
-    return (*[None] * number, gradient)
+def _instead(given: Gradients, _: Gradients) -> Gradients:
+    return given

@@ -15,41 +15,48 @@ from torch import Tensor, nn
 
 from ..._checks import listed
 from ...schedule import Plan, validate
+from ..agreement import described
 from .mail import wait
+
+TIMEOUT = 60.0
+"""Seconds for which a rank waits for a message, unless it is told otherwise."""
+_SHORTEST, _LONGEST = 1e-3, 1e9
 
 _NOTE = 2048
 """Bytes in which a rank introduces itself."""
 _PROBLEM = 256
-"""Characters of its problem that the others are told; JSON may make six bytes of each."""
+"""Characters of its problem that the others are told; JSON makes six bytes of some."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What one rank brings to a plan."""
+    """What one rank brings to a plan; of any type at all, until it is checked."""
 
     plan: Plan
     stages: Mapping[int, nn.Module]
     inputs: Sequence[Tensor] | None
     targets: Sequence[Any] | None
     loss: Callable[..., Tensor] | None
+    timeout: float
 
     def check(self, rank: int, size: int) -> None:
         """Raise unless all that this rank needs is there."""
         plan = self.plan
+        if not isinstance(plan, Plan):
+            raise ValueError(f"plan must be a Plan, as schedule.parse reads one, got {plan!r}")
         validate(plan)
         if size != plan.pp:
             raise ValueError(f"the plan is for pp={plan.pp} ranks, and the group has {size}")
+        check_timeout(self.timeout)
         mine = plan.stages_of(rank)
-        if sorted(self.stages) != list(mine):
-            raise ValueError(
-                f"pipeline rank {rank} holds stages {listed(mine)} in this plan, and was given "
-                f"modules for {listed(sorted(self.stages)) or 'none'}"
-            )
+        self._check_stages(rank, mine)
         if 0 in mine:
-            self._check_microbatches("inputs", self.inputs)
+            self._check_inputs()
         if plan.stages - 1 in mine:
             if self.loss is None:
                 raise ValueError(f"pipeline rank {rank} holds the last stage and needs a loss=")
+            if not callable(self.loss):
+                raise ValueError(f"loss must be a function, got {self.loss!r}")
             if self.targets is not None:
                 self._check_microbatches("targets", self.targets)
 
@@ -59,12 +66,62 @@ class Given:
         plan = self.plan
         return crc32(f"{plan.text} {plan.placement} {plan.microbatches}".encode())
 
-    def _check_microbatches(self, name: str, given: Sequence[Any] | None) -> None:
-        got = "None" if given is None else f"{len(given)}"
+    def _check_stages(self, rank: int, mine: Sequence[int]) -> None:
+        stages = self.stages
+        if not isinstance(stages, Mapping):
+            raise ValueError(f"stages must be a dict of modules by stage, got {_kind(stages)}")
+        if set(stages) != set(mine):
+            raise ValueError(
+                f"pipeline rank {rank} holds stages {listed(mine)} in this plan, and was given "
+                f"modules for {listed(sorted(stages, key=str)) or 'none'}"
+            )
+        for stage, module in stages.items():
+            if not callable(module):
+                raise ValueError(f"stages[{stage}] must be a module, got {module!r}")
+
+    def _check_inputs(self) -> None:
+        self._check_microbatches("inputs", self.inputs)
+        assert self.inputs is not None
+        first: Tensor | None = None
+        for k in range(self.plan.microbatches):
+            x = self.inputs[k]
+            if not isinstance(x, Tensor):
+                raise ValueError(f"inputs[{k}] must be a tensor, got {_kind(x)}")
+            first = x if first is None else first
+            if self.plan.pp > 1 and (x.shape, x.dtype) != (first.shape, first.dtype):
+                raise ValueError(
+                    f"inputs must have one shape and dtype, got {described(first.detach())} "
+                    f"for microbatch 0 and {described(x.detach())} for microbatch {k}"
+                )
+
+    def _check_microbatches(self, name: str, given: Any) -> None:
+        try:
+            got = f"{len(given)}"
+        except TypeError:
+            got = "None" if given is None else f"{_kind(given)}, which has no length"
         if got != f"{self.plan.microbatches}":
             raise ValueError(
                 f"{name} must be {self.plan.microbatches}, one for each microbatch, got {got}"
             )
+        if not hasattr(given, "__getitem__"):
+            raise ValueError(f"{name} must be a list or tensor, got {_kind(given)}")
+
+
+def check_timeout(timeout: object) -> float:
+    """Return a deadline that gloo can keep: it counts in milliseconds, and 0 would be for ever.
+
+    >>> check_timeout(0)
+    Traceback (most recent call last):
+        ...
+    ValueError: timeout must be between 0.001 and 1e9 seconds, got 0
+    """
+    if isinstance(timeout, int | float) and _SHORTEST <= timeout <= _LONGEST:
+        return float(timeout)
+    raise ValueError(f"timeout must be between 0.001 and 1e9 seconds, got {timeout!r}")
+
+
+def _kind(given: object) -> str:
+    return f"a {type(given).__name__}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +140,7 @@ class Start:
     first_tag: int
 
 
-def begin(given: Given, group: dist.ProcessGroup, timeout: float) -> Start:
+def begin(given: Given, group: dist.ProcessGroup) -> Start:
     """Check what every rank was given before any waits for a message.
 
     Raises
@@ -93,24 +150,28 @@ def begin(given: Given, group: dist.ProcessGroup, timeout: float) -> Start:
     TimeoutError
         When not all ranks begin in time.
     """
-    problem = ""
+    mark, problem = 0, None
     try:
         given.check(dist.get_rank(group), dist.get_world_size(group))
+        mark = given.mark
     except ValueError as error:
-        problem = str(error)
+        problem = error
+    except Exception as error:  # as what a sequence of the user's own may raise: the others wait
+        problem = ValueError(f"what was given raises {type(error).__name__}: {error}")
+        problem.__cause__ = error
     notes = _exchanged(
         {
-            "problem": problem[:_PROBLEM],
-            "plan": given.mark,
+            "problem": str(problem)[:_PROBLEM] if problem else "",
+            "plan": mark,
             "host": socket.gethostname(),
             "clock": time.perf_counter(),
             "tag": secrets.randbelow(2**31),
         },
         group,
-        timeout,
+        _kept(given.timeout),
     )
     if problem:
-        raise ValueError(problem)
+        raise problem
     for rank, note in enumerate(notes):
         if note["problem"]:
             raise ValueError(f"pipeline rank {rank} cannot begin: {note['problem']}")
@@ -123,11 +184,20 @@ def begin(given: Given, group: dist.ProcessGroup, timeout: float) -> Start:
     return Start(begun, notes[0]["tag"])
 
 
+def _kept(timeout: object) -> float:
+    """Return a deadline for saying that something is wrong, even if it is the deadline."""
+    try:
+        return check_timeout(timeout)
+    except ValueError:
+        return TIMEOUT
+
+
 def _exchanged(
     note: dict[str, Any], group: dist.ProcessGroup, timeout: float
 ) -> list[dict[str, Any]]:
     """Return every rank's note. Not through ``torch.distributed``: no part of what is recorded."""
-    mine = torch.frombuffer(bytearray(json.dumps(note).encode().ljust(_NOTE)), dtype=torch.uint8)
+    text = json.dumps(note, ensure_ascii=False).encode(errors="replace")
+    mine = torch.frombuffer(bytearray(text.ljust(_NOTE)), dtype=torch.uint8)
     notes = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
     work = group.allgather([notes], [mine])
     wait(work, timeout, f"pipeline rank {dist.get_rank(group)} waited for all ranks to begin")

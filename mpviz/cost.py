@@ -47,7 +47,9 @@ def all_reduce_seconds(
     size : float
         Bytes of the tensor on each rank.
     ranks, nodes : int
-        How many take part, on how many nodes.
+        How many take part, on how many nodes. Where the nodes do not divide the ranks, each is
+        taken to have the average, n / m: an estimate, rather too short, since the fullest node
+        takes longer.
     inside, between : Link
         What connects GPUs of one node, and of two.
 
@@ -63,10 +65,7 @@ def all_reduce_seconds(
     >>> [f"{1000 * all_reduce_seconds(1e9, 8, nodes):.1f} ms" for nodes in (1, 8, 2)]
     ['3.9 ms', '35.0 ms', '5.0 ms']
     """
-    ranks, nodes = whole_number("ranks", ranks), whole_number("nodes", nodes)
-    if nodes > ranks:
-        raise ValueError(f"{ranks} ranks cannot be on {nodes} nodes; nodes may be 1 … {ranks}")
-    on_one = ranks / nodes
+    on_one = _on_one(ranks, nodes)
     return max(
         2 * (on_one - 1) / on_one * size / inside.bytes_per_second,
         2 * (nodes - 1) / ranks * size / between.bytes_per_second,
@@ -100,14 +99,19 @@ def all_to_all_seconds(
     >>> all_to_all_seconds(1e9, ranks=64, nodes=8)
     0.0175
     """
-    ranks, nodes = whole_number("ranks", ranks), whole_number("nodes", nodes)
-    if nodes > ranks:
-        raise ValueError(f"{ranks} ranks cannot be on {nodes} nodes; nodes may be 1 … {ranks}")
-    here = ranks / nodes
+    here = _on_one(ranks, nodes)
     return max(
         (here - 1) / ranks * size / inside.bytes_per_second,
         (1 - here / ranks) * size / between.bytes_per_second,
     )
+
+
+def _on_one(ranks: int, nodes: int) -> float:
+    """Return how many ranks a node has, on average."""
+    ranks, nodes = whole_number("ranks", ranks), whole_number("nodes", nodes)
+    if nodes > ranks:
+        raise ValueError(f"{ranks} ranks cannot be on {nodes} nodes; nodes may be 1 … {ranks}")
+    return ranks / nodes
 
 
 def message_seconds(size: float, link: Link) -> float:

@@ -13,6 +13,8 @@ from ..schedule import (
     zero_bubble_h1,
     zero_bubble_v,
 )
+from ..schedule.classic import check_interleaving
+from ..schedule.zero_bubble import check_v
 from ..timeline import Timeline, simulate
 from .controls import Control, Menu, Slider, notches
 from .explorer import Explorer, Fix, Settings, View
@@ -44,16 +46,26 @@ class ScheduleExplorer(Explorer):
     _title = "Explore one pipeline schedule"
     _call = "explore.schedule"
     _defaults = _DEFAULTS
+    _last: tuple[Mapping[str, Any], Plan, Timeline] | None = None
 
     @property
     def plan(self) -> Plan:
         """The plan of the picture: validate it, execute it."""
-        return plan_of(self._good)
+        return self._played(self._good)[0]
 
     @property
     def timeline(self) -> Timeline:
         """The plan played through, in units of one forward."""
-        return simulated(self.plan, self._good["backward"])
+        return self._played(self._good)[1]
+
+    def _played(self, settings: Settings) -> tuple[Plan, Timeline]:
+        """Return the plan and its time line: the last ones, if only another moment is looked at."""
+        key = {name: one for name, one in self._arguments(settings).items() if name != "time"}
+        last = self._last
+        if last is None or last[0] != key:
+            plan = plan_of(settings)
+            self._last = last = key, plan, simulated(plan, settings["backward"])
+        return last[1:]
 
     def _controls(self, settings: Settings) -> Sequence[Control]:
         plans = tuple((title, name) for name, (title, _) in _PLANS.items())
@@ -81,8 +93,7 @@ class ScheduleExplorer(Explorer):
             raise ValueError(f"time is a percentage of all, 0 … 100, got {settings['time']}")
 
     def _viewed(self, settings: Settings) -> View:
-        plan = plan_of(settings)
-        timeline = simulated(plan, settings["backward"])
+        plan, timeline = self._played(settings)
         moment = None if settings["time"] is None else settings["time"] / 100 * timeline.makespan
         title, _ = _PLANS[settings["kind"]]
         picture = draw.timeline(timeline, title=title, at=moment)
@@ -153,17 +164,27 @@ def schedule(
 
 def plan_of(settings: Mapping[str, Any]) -> Plan:
     """Return the plan of some settings, or raise ``ValueError``."""
+    check_sizes(settings)
     kind, sizes = settings["kind"], {name: settings[name] for name in ("pp", "microbatches")}
     if kind == "interleaved":
         sizes["chunks"] = settings["chunks"]
-    stages = sizes["pp"] * {"interleaved": settings["chunks"], "zb-v": 2}.get(kind, 1)
-    actions = stages * sizes["microbatches"] * (3 if kind.startswith("zb") else 2)
+    return _PLANS[kind][1](**sizes)
+
+
+def check_sizes(settings: Mapping[str, Any]) -> None:
+    """Raise unless there is a plan of these settings, and a small enough one; make none."""
+    kind, pp, microbatches = (settings[name] for name in ("kind", "pp", "microbatches"))
+    stages = pp * {"interleaved": settings["chunks"], "zb-v": 2}.get(kind, 1)
+    actions = stages * microbatches * (3 if kind.startswith("zb") else 2)
     if actions > MOST_ACTIONS:
         raise ValueError(
-            f"{stages} stages × {sizes['microbatches']} microbatches are {actions:,} actions; the "
+            f"{stages} stages × {microbatches} microbatches are {actions:,} actions; the "
             f"explorer draws up to {MOST_ACTIONS:,}"
         )
-    return _PLANS[kind][1](**sizes)
+    if kind == "interleaved":
+        check_interleaving(pp, microbatches, settings["chunks"])
+    if kind == "zb-v":
+        check_v(pp)
 
 
 def simulated(plan: Plan, backward: float) -> Timeline:
@@ -194,7 +215,7 @@ def _neighbours(settings: Mapping[str, Any], name: str) -> Iterator[int]:
     for values in (range(here + 1, _MOST[name] + 1), range(here - 1, 0, -1)):
         for value in values:
             try:
-                plan_of({**settings, name: value})
+                check_sizes({**settings, name: value})
             except ValueError:
                 continue
             yield value

@@ -149,7 +149,7 @@ def reduce_scatter_to_sequence_parallel_region(
 # ---- the pairs
 
 
-class Operator(Function):
+class TypedFunction(Function):
     """A function with a backward of its own, typed."""
 
     @classmethod
@@ -159,7 +159,7 @@ class Operator(Function):
         return result
 
 
-class _Copy(Operator):
+class _Copy(TypedFunction):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
         ctx.group = group
@@ -170,7 +170,7 @@ class _Copy(Operator):
         return _AllReduce.on(gradient, ctx.group, False), None
 
 
-class _AllReduce(Operator):
+class _AllReduce(TypedFunction):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup, inplace: bool) -> Tensor:
         ctx.group = group
@@ -186,7 +186,7 @@ class _AllReduce(Operator):
         return _Copy.on(gradient, ctx.group), None, None
 
 
-class _Split(Operator):
+class _Split(TypedFunction):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup, dim: int) -> Tensor:
         ctx.group, ctx.dim = group, dim
@@ -198,7 +198,7 @@ class _Split(Operator):
         return _Gather.on(gradient, ctx.group, ctx.dim), None, None
 
 
-class _Gather(Operator):
+class _Gather(TypedFunction):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup, dim: int) -> Tensor:
         ctx.group, ctx.dim = group, dim
@@ -210,7 +210,7 @@ class _Gather(Operator):
         return _Split.on(gradient, ctx.group, ctx.dim), None, None
 
 
-class _GatherAddends(Operator):
+class _GatherAddends(TypedFunction):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
         ctx.group = group
@@ -221,7 +221,7 @@ class _GatherAddends(Operator):
         return _ReduceScatter.on(gradient, ctx.group), None
 
 
-class _ReduceScatter(Operator):
+class _ReduceScatter(TypedFunction):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
         ctx.group = group

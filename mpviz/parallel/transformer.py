@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..shards.blocks import check_heads
-from .agreement import check_group
+from .agreement import agree, check_group
 from .cutlinear import like
 from .tensor import ColumnParallelLinear, RowParallelLinear
-from .uncut import MLP, SelfAttention, attend
+from .uncut import MLP, SelfAttention, attend, not_sequence_first
 
 
 class ParallelMLP(nn.Module):
@@ -140,6 +140,9 @@ class ParallelAttention(nn.Module):
 
         With ``sequence_parallel`` (sequence / tp, batch, hidden_size), this rank's tokens.
         """
+        if problem := not_sequence_first(x):
+            # The others compare notes in their first layer, and meet this one there.
+            agree(self.linear_qkv.group, x, problem=problem, check=self.linear_qkv.check)
         found = attend(self.linear_qkv(x), self.local_heads, causal=self.causal)
         y: Tensor = self.linear_proj(found)
         return y

@@ -5,6 +5,7 @@ from typing import Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..shards import times
 from ..shards.blocks import check_heads
 
 
@@ -84,6 +85,7 @@ class SelfAttention(nn.Module):
         cls, linear_qkv: nn.Linear, linear_proj: nn.Linear, num_heads: int, *, causal: bool = False
     ) -> Self:
         """Make one of two layers that are there already."""
+        check_heads(linear_proj.in_features, num_heads, tp=1)
         attention = cls.__new__(cls)
         nn.Module.__init__(attention)
         attention.num_heads, attention.causal = num_heads, causal
@@ -92,9 +94,23 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the same shape, (sequence, batch, hidden_size)."""
+        if problem := not_sequence_first(x):
+            raise ValueError(problem)
         found = attend(self.linear_qkv(x), self.num_heads, causal=self.causal)
         y: Tensor = self.linear_proj(found)
         return y
+
+
+def not_sequence_first(x: Tensor) -> str:
+    """Say why attention cannot take a tensor; nothing if it can.
+
+    >>> import torch
+    >>> not_sequence_first(torch.ones(4, 6))
+    'X is 4×6, but attention takes (sequence, batch, hidden_size)'
+    """
+    if x.ndim == 3:
+        return ""
+    return f"X is {times(x.shape)}, but attention takes (sequence, batch, hidden_size)"
 
 
 def attend(qkv: Tensor, num_heads: int, *, causal: bool) -> Tensor:

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .._checks import whole_number
 from ..shards import Cut, times
 from .agreement import agree, check_group, described
 from .collectives import (
-    Operator,
+    TypedFunction,
     all_gather,
     reduce_from_tensor_model_parallel_region,
     reduce_scatter_to_sequence_parallel_region,
@@ -35,6 +36,8 @@ class VocabParallelEmbedding(nn.Module):
         Words and size of a vector; tp divides the words (pad the vocabulary where it does not).
     group : ProcessGroup
         The tensor-parallel group.
+    padding_idx : int, optional
+        A word whose vector starts at zero and gets no gradient, as in ``nn.Embedding``.
     reduce_scatter_embeddings : bool
         Whether each rank gets the vectors of its part of the sequence (dimension 0) alone, as
         sequence parallelism wants them.
@@ -45,8 +48,8 @@ class VocabParallelEmbedding(nn.Module):
     Raises
     ------
     ValueError
-        When tp does not divide the words. In ``forward``, on every rank, when an index is none
-        of a word.
+        When tp does not divide the words, or ``padding_idx`` is none of them. In ``forward``, on
+        every rank, when an index is none of a word.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class VocabParallelEmbedding(nn.Module):
         embedding_dim: int,
         group: dist.ProcessGroup,
         *,
+        padding_idx: int | None = None,
         reduce_scatter_embeddings: bool = False,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
@@ -65,15 +69,31 @@ class VocabParallelEmbedding(nn.Module):
         self.matrix = Cut("A", (num_embeddings, embedding_dim), tp, dim=0)
         self.group, self.check = group, check
         self.reduce_scatter_embeddings = reduce_scatter_embeddings
+        self.padding_idx = _padding(padding_idx, num_embeddings)
         whole = torch.empty(num_embeddings, embedding_dim, dtype=dtype)
         whole.normal_(generator=generator)
+        if self.padding_idx is not None:
+            whole[self.padding_idx] = 0.0
         self.weight = nn.Parameter(self.matrix.part(whole, group.rank()).clone())
 
     @classmethod
     def from_uncut(cls, embedding: nn.Embedding, group: dist.ProcessGroup, **options: Any) -> Self:
-        """Cut a plain embedding, the same on every rank; options as for the class."""
+        """Cut a plain embedding, the same on every rank; options as for the class.
+
+        Raises
+        ------
+        ValueError
+            When it has ``max_norm``, ``scale_grad_by_freq`` or ``sparse``, which no part has.
+        """
+        for name in ("max_norm", "scale_grad_by_freq", "sparse"):
+            if getattr(embedding, name) not in (None, False):
+                raise ValueError(
+                    f"{embedding} cannot be cut: VocabParallelEmbedding has no {name}; of its "
+                    f"options only padding_idx is kept"
+                )
         weight = embedding.weight
-        options = {"dtype": weight.dtype, "generator": torch.Generator(), **options}
+        like = {"dtype": weight.dtype, "padding_idx": embedding.padding_idx}
+        options = {**like, "generator": torch.Generator(), **options}
         cut = cls(embedding.num_embeddings, embedding.embedding_dim, group, **options)
         with torch.no_grad():
             cut.weight.copy_(cut.matrix.part(weight, group.rank()))
@@ -84,7 +104,8 @@ class VocabParallelEmbedding(nn.Module):
         """Return the whole embedding; every rank of the group must ask for it."""
         tp = self.group.size()
         weight = all_gather(self.weight, self.group)[0] if tp > 1 else self.weight.clone()
-        return nn.Embedding(weight.shape[0], weight.shape[1], _weight=weight)
+        rows, columns = weight.shape
+        return nn.Embedding(rows, columns, self.padding_idx, _weight=weight)
 
     def forward(self, words: Tensor) -> Tensor:
         """Look up.
@@ -100,15 +121,22 @@ class VocabParallelEmbedding(nn.Module):
         """
         self._agree(words)
         if self.group.size() == 1:
-            return F.embedding(words, self.weight)
+            return F.embedding(words, self.weight, self.padding_idx)
         word, elsewhere = _held(words, self.weight.shape[0], self.group)
-        vectors = F.embedding(word, self.weight)
+        vectors = F.embedding(word, self.weight, self._held_padding())
         addend = vectors.masked_fill(elsewhere.unsqueeze(-1), 0.0)
         if self.reduce_scatter_embeddings:
             return reduce_scatter_to_sequence_parallel_region(addend, self.group, check=False)
         return reduce_from_tensor_model_parallel_region(
             addend, self.group, check=False, inplace=True
         )
+
+    def _held_padding(self) -> int | None:
+        """Return the padding as an index here, or None where another rank holds it."""
+        held = self.weight.shape[0]
+        if self.padding_idx is None or self.padding_idx // held != self.group.rank():
+            return None
+        return self.padding_idx % held
 
     def _agree(self, words: Tensor) -> None:
         """Raise on every rank if one cannot look up what it was given."""
@@ -166,7 +194,7 @@ def vocab_parallel_cross_entropy(
     return _VocabParallelCrossEntropy.on(vocab_parallel_logits, target, group)
 
 
-class _VocabParallelCrossEntropy(Operator):
+class _VocabParallelCrossEntropy(TypedFunction):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, group: dist.ProcessGroup) -> Tensor:
         highest = logits.amax(-1)
@@ -194,6 +222,12 @@ class _VocabParallelCrossEntropy(Operator):
 def _all_reduce(group: dist.ProcessGroup, x: Tensor, op: Any) -> None:
     if group.size() > 1:
         dist.all_reduce(x, op, group=group)
+
+
+def _padding(word: int | None, count: int) -> int | None:
+    if word is not None and whole_number("padding_idx", word, least=0) >= count:
+        raise ValueError(f"padding_idx={word} is none of the {count} words 0 … {count - 1}")
+    return word
 
 
 def _held(words: Tensor, held: int, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:

@@ -86,7 +86,7 @@ def interleaved_1f1b(*, pp: int, microbatches: int, chunks: int = 2) -> Plan:
     rank 1  1F0 1F1 3F0 3B0 3F1 3B1 1B0 1B1
     """
     pp, microbatches = whole_number("pp", pp), whole_number("microbatches", microbatches)
-    _check_interleaving(pp, microbatches, whole_number("chunks", chunks))
+    check_interleaving(pp, microbatches, whole_number("chunks", chunks))
     return Plan(
         name=f"interleaved 1F1B, {chunks} chunks",
         pp=pp,
@@ -103,7 +103,8 @@ def interleaved_1f1b(*, pp: int, microbatches: int, chunks: int = 2) -> Plan:
     )
 
 
-def _check_interleaving(pp: int, microbatches: int, chunks: int) -> None:
+def check_interleaving(pp: int, microbatches: int, chunks: int) -> None:
+    """Raise unless such a plan exists, without making it."""
     if pp == 1:
         raise ValueError(f"chunks={chunks} interleaves the stages of a pipeline; pp=1 has none")
     if chunks == 1:

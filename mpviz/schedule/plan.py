@@ -1,10 +1,14 @@
 """A plan: what each pipeline rank computes, in which order."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple
+
+import numpy as np
 
 from .._checks import whole_number
 
@@ -113,7 +117,8 @@ class Plan:
     Raises
     ------
     ValueError
-        When the sizes and the number of lines disagree.
+        When the sizes and the number of lines disagree, or a stage or microbatch is no whole
+        number.
 
     Examples
     --------
@@ -149,9 +154,7 @@ class Plan:
                 f"each of its stages, got {placement}"
             )
         object.__setattr__(self, "placement", placement)
-        for action in chain.from_iterable(self.actions):
-            if type(action) is not Action:
-                raise ValueError(f"a plan is made of actions, got {action!r}; read text by parse")
+        _check_actions(list(chain.from_iterable(self.actions)))
 
     @property
     def stages(self) -> int:
@@ -194,3 +197,17 @@ class Plan:
         if self.pp > _MOST_RANKS:
             lines.append(f"… {self.pp - _MOST_RANKS} more ranks")
         return "\n".join(lines)
+
+
+def _check_actions(actions: Sequence[Action]) -> None:
+    numbers = chain(map(itemgetter(0), actions), map(itemgetter(2), actions))
+    # Of hundreds of thousands, the types are few.
+    if set(map(type, actions)) <= {Action} and set(map(type, numbers)) <= {int}:
+        return
+    for action in actions:
+        if type(action) is not Action:
+            raise ValueError(f"a plan is made of actions, got {action!r}; read text by parse")
+        for name in ("stage", "microbatch"):
+            number = getattr(action, name)
+            if isinstance(number, bool) or not isinstance(number, int | np.integer):
+                raise ValueError(f"the {name} of {action} must be a whole number, got {number!r}")

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from itertools import chain
+from reprlib import repr as shortened
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,10 @@ class Steps:
     """
 
     def __init__(self, plan: Plan) -> None:
+        if not isinstance(plan, Plan):
+            raise ValueError(
+                f"expected a Plan, got {shortened(plan)}; read text with schedule.parse"
+            )
         self.plan = plan
         self.actions = list(chain.from_iterable(plan.actions))
         lengths = [len(mine) for mine in plan.actions]

@@ -17,10 +17,10 @@ def validate(plan: Plan) -> None:
     Raises
     ------
     ValueError
-        In this order: a stage, kind or microbatch that the plan does not have; an action on
-        another rank than its stage; one that is there twice; ``B`` beside ``I`` or ``W``; a
-        receive that never has its send; an action that is missing; a backward before its forward;
-        ``W`` before ``I``; ranks that wait for each other in a circle.
+        When it is no `Plan`. Then in this order: a stage, kind or microbatch that the plan does
+        not have; an action on another rank than its stage; one that is there twice; ``B`` beside
+        ``I`` or ``W``; a receive that never has its send; an action that is missing; a backward
+        before its forward; ``W`` before ``I``; ranks that wait for each other in a circle.
 
     Examples
     --------

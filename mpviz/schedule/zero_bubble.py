@@ -11,8 +11,10 @@ from .plan import Action, Plan, v_shaped
 def zero_bubble_h1(*, pp: int, microbatches: int) -> Plan:
     """Return ZB-H1: 1F1B with each weight gradient put off, on rank r by r microbatches.
 
-    Every rank holds at most p microbatches' activations, as many as rank 0 in 1F1B. The bubble
-    is (p - 1)(F + I - W), a third of 1F1B's when the three take the same time.
+    Every rank holds at most p microbatches' activations, as many as rank 0 in 1F1B. From p
+    microbatches on, and while W takes no longer than F and than I, the bubble is
+    (p - 1)(F + I - W): a third of 1F1B's when the three take the same time. Otherwise it is
+    longer than that.
 
     Source: Qi et al. 2023, "Zero Bubble Pipeline Parallelism" (arXiv 2401.10241), section 2.2
     and table 2.
@@ -68,8 +70,7 @@ def zero_bubble_v(*, pp: int, microbatches: int) -> Plan:
     rank 1  1F0 2F0 2I0 2W0 1I0 1W0
     """
     pp, microbatches = whole_number("pp", pp), whole_number("microbatches", microbatches)
-    if pp == 1:
-        raise ValueError("a V turns back at the last of several ranks; pp=1 has none to go to")
+    check_v(pp)
     return Plan(
         name="ZB-V",
         pp=pp,
@@ -86,6 +87,12 @@ def zero_bubble_v(*, pp: int, microbatches: int) -> Plan:
         ),
         placement=v_shaped(pp),
     )
+
+
+def check_v(pp: int) -> None:
+    """Raise unless such a plan exists, without making it."""
+    if pp == 1:
+        raise ValueError("a V turns back at the last of several ranks; pp=1 has none to go to")
 
 
 class _VRank:

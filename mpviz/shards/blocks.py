@@ -46,7 +46,7 @@ class Block:
         return [step for step in self.steps if isinstance(step, Operator)]
 
     def __repr__(self) -> str:
-        rows = [("", repr(self.steps[0].inputs[0]))]
+        rows = [("", repr(step.inputs[0])) for step in self.steps[:1]]
         for step in self.steps:
             what, told = repr(step), ""
             if isinstance(step, Operator):
@@ -54,7 +54,7 @@ class Block:
             elif isinstance(step, Product):
                 told = repr(step.right)
             rows.append((what, f"{told} → {step.output.name} {step.output.state}".lstrip()))
-        width = max(len(what) for what, _ in rows)
+        width = max((len(what) for what, _ in rows), default=0)
         lines = [f"  {what:<{width}}  {told}" for what, told in rows]
         return "\n".join([f"{self.name}, tp={self.tp}", *lines])
 
@@ -186,7 +186,6 @@ def attention(
         ...
     ValueError: 3 heads cannot be dealt evenly to tp=2; tp may be 1 or 3
     """
-    heads, tp = whole_number("heads", heads), whole_number("tp", tp)
     check_heads(hidden, heads, tp)
     x = Cut("X", (tokens, hidden), tp)
     qkv = [multiply(x, Cut(f"W{n}", (hidden, hidden), tp, dim=1), n) for n in ("Q", "K", "V")]
@@ -199,6 +198,8 @@ def attention(
 
 def check_heads(hidden: int, heads: int, tp: int) -> None:
     """Raise unless heads divide the hidden size, and tp the heads."""
+    for name, size in (("hidden", hidden), ("heads", heads), ("tp", tp)):
+        whole_number(name, size)
     if hidden % heads:
         fits = listed(divisors(hidden), " or ")
         raise ValueError(f"hidden={hidden} cannot be cut into {heads} heads; heads may be {fits}")

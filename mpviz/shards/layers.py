@@ -79,6 +79,8 @@ def _layer_counts(num_layers: int, pp: int, first: int | None, last: int | None)
     fixed = {rank: count for rank, count in ((0, first), (pp - 1, last)) if count is not None}
     left, ranks_left = num_layers - sum(fixed.values()), pp - len(fixed)
     if left < ranks_left or left % max(ranks_left, 1) or (not ranks_left and left):
+        if first is not None and last is not None:
+            raise ValueError(_both_fixed(num_layers, pp, first, last))
         dealt = f"{left} of the {num_layers} layers" if fixed else f"the {num_layers} layers"
         fits = [n for n in divisors(num_layers) if n > 1]
         hint = f"; pp may be {listed(fits, ' or ')}" if fits and not fixed else ""
@@ -87,6 +89,20 @@ def _layer_counts(num_layers: int, pp: int, first: int | None, last: int | None)
             f"or give first= and last= their own number of layers"
         )
     return [fixed.get(pp_rank, left // max(ranks_left, 1)) for pp_rank in range(pp)]
+
+
+def _both_fixed(num_layers: int, pp: int, first: int, last: int) -> str:
+    """Say why the layers cannot be dealt when both ends have a number of their own."""
+    total, between = first + last, pp - 2
+    if pp == 2:
+        return f"with pp=2, first + last must be all {num_layers} layers, got {first} + {last}"
+    fits = [n for n in range(2, num_layers - between + 1) if (num_layers - n) % between == 0]
+    nearest = sorted(sorted(fits, key=lambda n: abs(n - total))[:2])
+    hint = f"; first + last may be {listed(nearest, ' or ')}" if nearest else ""
+    return (
+        f"first={first} and last={last} leave {num_layers} - {total} = {num_layers - total} "
+        f"layers, which cannot be dealt evenly to the {between} pipeline ranks between{hint}"
+    )
 
 
 # ---- all of it, for one rank

@@ -2,12 +2,18 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from .event import Event
 
 _DEFAULTS = {field.name: field.default for field in fields(Event)}
+_KINDS = {
+    **dict.fromkeys(("rank", "bytes", "peer", "stage", "microbatch"), int),
+    **dict.fromkeys(("start", "end"), float),
+    "name": str,
+}
+_WORDS = {int: "a whole number", float: "a number of seconds", str: "a word"}
 _MICRO = 1e6
 
 
@@ -74,10 +80,26 @@ def _title(event: Event) -> str:
 def _timeline(written: Any, what: str) -> dict[str, Any]:
     try:
         events = tuple(_event(**one) for one in written["events"])
-        return {"pp": int(written["pp"]), "link": float(written["link"]), "events": events}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        _check("pp", written["pp"], int)
+        _check("link", written["link"], float)
+        return {"pp": written["pp"], "link": float(written["link"]), "events": events}
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"this is not {what}: {error}") from None
 
 
-def _event(*, group: Iterable[int] = (), start: float, end: float, **others: Any) -> Event:
-    return Event(group=tuple(map(int, group)), start=float(start), end=float(end), **others)
+def _event(*, group: Iterable[int] = (), **others: Any) -> Event:
+    event = Event(group=tuple(group), **others)
+    for name, kind in _KINDS.items():
+        value = getattr(event, name)
+        if value is not None or _DEFAULTS[name] is not None:
+            _check(name, value, kind)
+    for rank in event.group:
+        _check("a rank of group", rank, int)
+    return replace(event, start=float(event.start), end=float(event.end))
+
+
+def _check(name: str, value: object, kind: type) -> None:
+    # JSON writes 1.0 as 1 where it wants to; True is no number.
+    fits = isinstance(value, int | float if kind is float else kind)
+    if not fits or isinstance(value, bool):
+        raise TypeError(f"{name} must be {_WORDS[kind]}, got {value!r}")

@@ -45,7 +45,7 @@ def simulate(
     Raises
     ------
     ValueError
-        When the plan breaks a rule, or a duration is missing or negative.
+        When the plan is none or breaks a rule, or a duration is missing or negative.
 
     Examples
     --------
@@ -96,7 +96,8 @@ def _events(
         for n in waits
     ]
     working = [
-        Event(rank[n], kind[n], start[n], end[n], stage=stage[n], microbatch=microbatch[n])
+        # By position: by name they take half as long again.
+        Event(rank[n], kind[n], start[n], end[n], (), 0, None, stage[n], microbatch[n])
         for n in rows
     ]
     return (*working, *waiting)

@@ -1,11 +1,14 @@
 """The time line of a pipeline, simulated or measured, and what it costs."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from operator import attrgetter, itemgetter
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .._checks import whole_number
 from ..schedule import KINDS, Action
@@ -30,6 +33,12 @@ class Timeline:
     link : float
         Seconds that a message was simulated to take. Measured: 0, it is in what was measured.
 
+    Raises
+    ------
+    ValueError
+        When an action is there twice: one time line holds one run of one pipeline. When work says
+        no stage or no microbatch, an event ends before it starts, or its rank is not 0 … pp - 1.
+
     Examples
     --------
     >>> from mpviz import schedule
@@ -46,9 +55,15 @@ class Timeline:
     link: float = 0.0
 
     def __post_init__(self) -> None:
-        events = tuple(sorted(self.events, key=attrgetter("start", "rank")))
-        object.__setattr__(self, "events", events)
-        highest = max((event.rank for event in events), default=0)
+        events = tuple(self.events)
+        start, end, rank = (_column(events, name) for name in ("start", "end", "rank"))
+        lasts = np.isfinite(start) & np.isfinite(end) & (start <= end)
+        _check_each(events, lasts, "ends before it starts, or never")
+        _check_each(events, (rank >= 0) & (rank % 1 == 0), "is on no rank: they count from 0")
+        in_order = tuple(events[n] for n in np.lexsort((rank, start)).tolist())
+        object.__setattr__(self, "events", in_order)
+        _check_once(self.work)
+        highest = int(rank.max(initial=0))
         if self.pp == 0:
             object.__setattr__(self, "pp", highest + 1)
         if whole_number("pp", self.pp) <= highest:
@@ -131,13 +146,14 @@ class Timeline:
         (0F0, 1F0, 1F1, 1B0, 0B0, 0B1)
         """
         where = {_action(event): event for event in self.work}
-        path = []
+        path: dict[Action, None] = {}
         event = max(self.work, key=attrgetter("end"), default=None)
-        while event is not None:
-            path.append(_action(event))
-            before = self._before[path[-1]]
+        # What no plan allows, such as a backward before its forward, may lead round in a circle.
+        while event is not None and (action := _action(event)) not in path:
+            path[action] = None
+            before = self._before[action]
             arrivals = [(before.end, before)] if before else []
-            for sent in filter(None, map(where.get, _sources(path[-1]))):
+            for sent in filter(None, map(where.get, _sources(action))):
                 arrivals.append((sent.end + self.link * (sent.rank != event.rank), sent))
             event = max(arrivals, key=itemgetter(0), default=(0.0, None))[1]
         return tuple(reversed(path))
@@ -216,8 +232,37 @@ class Timeline:
         plural = "" if self.pp == 1 else "s"
         return (
             f"{self.pp} rank{plural}, {len(self.work)} actions in {self.makespan:.4g} s, "
-            f"bubble {100 * self.bubble_fraction:.1f} %"
+            f"bubble {100 * self.bubble_fraction:z.1f} %"
         )
+
+
+_NAMED = attrgetter("stage", "name", "microbatch")
+
+
+def _column(events: Sequence[Event], name: str) -> NDArray[np.float64]:
+    return np.fromiter(map(attrgetter(name), events), np.float64, len(events))
+
+
+def _check_each(events: Sequence[Event], good: NDArray[np.bool_], problem: str) -> None:
+    if not good.all():
+        raise ValueError(f"{events[int(good.argmin())]} {problem}")
+
+
+def _check_once(work: Sequence[Event]) -> None:
+    """Raise unless each event of work says which action it is, and no two are the same."""
+    unsaid = any(None in map(attrgetter(name), work) for name in ("stage", "microbatch"))
+    if not unsaid and len(set(map(_NAMED, work))) == len(work):
+        return
+    since: dict[Action, float] = {}
+    for event in work:
+        action = _action(event)
+        if action in since:
+            raise ValueError(
+                f"{action} is there twice, from {since[action]:g} s and from {event.start:g} s: "
+                f"a Timeline holds one run of one pipeline; take the events of one run, and of "
+                f"the ranks of one pp group"
+            )
+        since[action] = event.start
 
 
 def _action(event: Event) -> Action:

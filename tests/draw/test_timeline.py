@@ -490,10 +490,26 @@ NOTHING = Event(0, "F", 0.0, 0.0, stage=0, microbatch=0)
         ),
         (
             lambda: draw.timeline(Timeline([Event(0, "F", 0, 1, stage=0)])),
-            "says no stage or microbatch",
+            "says no stage or no microbatch",
         ),
     ],
 )
 def test_what_cannot_be_drawn_is_a_clear_value_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_picture_of_full_ranks_says_so_and_hides_nothing():
+    def of(*times):
+        names = zip("FIW", times, strict=False)
+        return [Event(0, name, *both, stage=0, microbatch=0) for name, both in names]
+
+    # What the three take adds up to a little more than all of it.
+    full = of((0.8, 0.8 + 2.7), (0.8 + 2.7, 0.8 + 6.2), (0.8 + 6.2, 0.8 + 9.4))
+    assert "9.4 s, bubble 0.0 %" in draw.timeline(full).text
+    assert "bubble -100.0 %" in draw.timeline(of((0, 1), (0, 1))).text
+
+
+def test_two_runs_are_not_drawn_as_one():
+    with pytest.raises(ValueError, match="0F0 is there twice"):
+        draw.timeline([*ONE.events, *ONE.events])

@@ -1,12 +1,15 @@
 """The explorer of pipeline schedules, without a page."""
 
+from importlib import import_module
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpviz import draw, explore, schedule, simulate
-from mpviz.explore.schedule import MOST_ACTIONS
+from mpviz.explore.schedule import MOST_ACTIONS, check_sizes
 
+explored = import_module("mpviz.explore.schedule")  # whose name in mpviz.explore is a function
 KINDS = ("gpipe", "1f1b", "interleaved", "zb-h1", "zb-v")
 PLANS = {
     "gpipe": schedule.gpipe,
@@ -84,6 +87,72 @@ def test_what_does_not_fit_is_explained_with_what_would(changes, said, fix):
     assert explorer.plan == schedule.one_forward_one_backward(pp=4, microbatches=8)
     explorer.set(**shown(explorer)["fixes"][0]["changes"])
     assert explorer.problem is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pp", [1, 2, 3])
+@pytest.mark.parametrize("microbatches", [1, 3, 4])
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_sizes_are_refused_in_the_words_of_the_plan(kind, pp, microbatches, chunks):
+    sizes = {"pp": pp, "microbatches": microbatches}
+    of_plan = sizes | ({"chunks": chunks} if kind == "interleaved" else {})
+
+    def refusal(call, *given, **named):
+        try:
+            call(*given, **named)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    found = refusal(check_sizes, {**sizes, "kind": kind, "chunks": chunks})
+    assert found == refusal(PLANS[kind], **of_plan)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The kinds of the plans that were made, one after the other."""
+    kinds = []
+    for kind, (title, make) in list(explored._PLANS.items()):
+
+        def noted(kind=kind, make=make, **sizes):
+            kinds.append(kind)
+            return make(**sizes)
+
+        monkeypatch.setitem(explored._PLANS, kind, (title, noted))
+    return kinds
+
+
+def test_ways_out_are_found_without_making_plans(made):
+    explorer = explore.schedule("interleaved", pp=8, microbatches=8, chunks=8)
+    explorer.set(microbatches=500)
+    assert explorer.problem and shown(explorer)["fixes"]
+    explorer.set(pp=64, microbatches=512)
+    assert f"up to {MOST_ACTIONS:,}" in explorer.problem
+    assert made == ["interleaved"]
+
+
+def test_another_moment_needs_no_other_plan(made):
+    explorer = explore.schedule("gpipe", pp=2, microbatches=3)
+    plan, timeline = explorer.plan, explorer.timeline
+    for changes in ({"time": 10}, {"time": 20}, {"chunks": 3}, {"time": None}):
+        explorer.set(**changes)
+    assert explorer.plan is plan and explorer.timeline is timeline
+    assert made == ["gpipe"]
+    for changes in ({"backward": 1.0}, {"microbatches": 4}, {"kind": "interleaved"}):
+        explorer.set(**changes)
+        assert explorer.timeline == explore.schedule(**explorer.settings).timeline
+    assert explorer.plan == schedule.interleaved_1f1b(pp=2, microbatches=4, chunks=3)
+    explorer.set(chunks=2)
+    assert explorer.plan.chunks == 2
+
+
+def test_what_does_not_fit_leaves_plan_and_time_line_as_they_were():
+    explorer = explore.schedule("zb-v", pp=2, microbatches=4)
+    timeline = explorer.timeline
+    explorer.set(pp=1)
+    assert explorer.problem and explorer.timeline is timeline
+    explorer.set(pp=2, time=50)
+    assert explorer.problem is None and explorer.timeline is timeline
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from mpviz import ParallelLayout
+from mpviz.parallel import SelfAttention
 from mpviz.parallel.agreement import check_group
 from mpviz.world import RanksError, World
 
@@ -89,6 +91,35 @@ def test_dtype_and_need_of_a_gradient_must_be_the_same(world, usual, unusual, de
     assert said(world, call) == disagreement(world.layout.tp, 1, *described)
 
 
+@pytest.mark.parametrize("odd", [0, 1])
+def test_an_attention_without_a_batch_on_one_rank_is_an_error_on_all(world, odd):
+    tp = world.layout.tp
+    x = f"taking({odd}, torch.ones(4, 1, 8), torch.ones(4, 8))"
+    expected = disagreement(
+        tp,
+        odd,
+        f"4×1×8 float32 into A 8×8, cut by column into {tp} parts of 8×{8 // tp}",
+        "X is 4×8, but attention takes (sequence, batch, hidden_size)",
+    )
+    assert said(world, f"parallel.ParallelAttention(8, 8, group)({x})") == expected
+
+
+@pytest.mark.parametrize("heads", [0, -1, 1.5, True])
+def test_heads_of_a_plain_attention_are_whole(heads):
+    message = f"heads must be a whole number ≥ 1, got {heads}"
+    with pytest.raises(ValueError, match=message):
+        SelfAttention(6, heads)
+    layers = SelfAttention(6, 3)
+    with pytest.raises(ValueError, match=message):
+        SelfAttention.of(layers.linear_qkv, layers.linear_proj, heads)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (6,), (2, 4, 1, 6)])
+def test_a_plain_attention_says_what_it_takes(shape):
+    with pytest.raises(ValueError, match=r"but attention takes \(sequence, batch, hidden_size\)"):
+        SelfAttention(6, 3)(torch.ones(shape))
+
+
 def test_layers_of_other_sizes_do_not_work_together(world):
     call = "parallel.RowParallelLinear(8, taking(1, 4, 5), group)(torch.ones(2, 8 // tp))"
     text = said(world, call)
@@ -105,6 +136,18 @@ def test_layers_of_other_sizes_do_not_work_together(world):
         (
             "mlp()(torch.arange(8))",
             "X is 8 int64, but the weight is {fc1} float32",
+        ),
+        (
+            "parallel.ParallelAttention(8, 0, group)",
+            "heads must be a whole number ≥ 1, got 0",
+        ),
+        (
+            "parallel.ColumnParallelLinear(8, 8, group, stacked=0)",
+            "stacked must be a whole number ≥ 1, got 0",
+        ),
+        (
+            "parallel.ParallelAttention(8, 8, group)(torch.ones(4, 8))",
+            "X is 4×8, but attention takes (sequence, batch, hidden_size)",
         ),
         ("mlp()(torch.ones(2, 9))", "X is 2×9, but its last dimension must be 8"),
         ("mlp()(torch.ones(()))", "X is a scalar, but its last dimension must be 8"),
@@ -224,6 +267,28 @@ def test_without_the_check_a_rank_with_a_problem_is_alone_with_it(world):
     )
     problem = "4 int32 has no gradient; x.float() has"
     assert list(ends) == [problem if rank == 1 else "no error" for rank in range(world.layout.tp)]
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_a_gradient_that_one_rank_lacks_is_an_error_on_all(world, odd):
+    before = f"""
+def after_a_step():
+    norm = torch.nn.LayerNorm(4)
+    norm.weight.sequence_parallel = norm.bias.sequence_parallel = True
+    if me != {odd}:
+        norm(torch.ones(2, 4)).sum().backward()
+    return norm
+"""
+    call = "parallel.reduce_sequence_parallel_gradients(after_a_step(), group)"
+    usual = "8 float32, the gradients of weight 4 and bias 4"
+    expected = disagreement(world.layout.tp, odd, usual, "0 float32, no marked gradient")
+    assert said(world, call, before) == expected
+
+
+def test_no_gradient_on_any_rank_is_nothing_to_sum(world):
+    call = "parallel.reduce_sequence_parallel_gradients(mlp(sequence_parallel=True), group)"
+    assert said(world, call) == "no error"
+    assert not world.cell(call, record=True).events
 
 
 def test_who_stays_away_from_a_layer_is_named():

@@ -2,6 +2,7 @@
 
 from dataclasses import FrozenInstanceError
 
+import numpy as np
 import pytest
 from hypothesis import given
 from schedule.plans import plans
@@ -142,6 +143,25 @@ def test_sizes_that_disagree_are_refused(sizes: dict[str, object], message: str)
     given = {"pp": 2, "microbatches": 1, "actions": ((), ())} | sizes
     with pytest.raises(ValueError, match=message):
         Plan(**given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (Action(0.5, "F", 0), "the stage of 0.5F0 must be a whole number, got 0.5"),  # type: ignore[arg-type]
+        (Action(0, "F", "0"), "the microbatch of 0F0 must be a whole number, got '0'"),  # type: ignore[arg-type]
+        (Action(True, "F", 0), "the stage of TrueF0 must be a whole number, got True"),
+        (Action(0, "F", None), "the microbatch of 0FNone must be a whole number"),  # type: ignore[arg-type]
+    ],
+)
+def test_stages_and_microbatches_are_whole(action: Action, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Plan(pp=1, microbatches=1, actions=((Action(0, "F", 0), action),))
+
+
+def test_whole_numbers_of_numpy_are_whole() -> None:
+    counted = Action(np.int64(0), "F", np.int32(0))  # type: ignore[arg-type]
+    assert Plan(pp=1, microbatches=1, actions=((counted,),)) == parse("0F0")
 
 
 def test_messages_cross_ranks_and_no_v_turns() -> None:

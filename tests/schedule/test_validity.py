@@ -21,6 +21,16 @@ def reason(plan: Plan) -> str:
     return ""
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("0F0", "'0F0'"), (None, "None"), ("0F0 0B0 " * 20, "'0F0 0B0 0F0 ... 0B0 0F0 0B0 '")],
+)
+def test_what_is_no_plan_is_no_plan(given: object, shown: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        validate(given)  # type: ignore[arg-type]
+    assert str(refused.value) == f"expected a Plan, got {shown}; read text with schedule.parse"
+
+
 # ---- each rule, in the words of its message
 
 

@@ -231,3 +231,23 @@ def test_bytes_are_those_a_rank_puts_in() -> None:
 def test_operators_are_steps_like_the_others() -> None:
     f, *_ = mlp(4, 6, 24, tp=2).steps
     assert isinstance(f, Operator) and f.inputs == (f.input,)
+
+
+def test_a_block_without_a_step_prints_itself_too() -> None:
+    assert repr(Block("idle", 2, ())) == "idle, tp=2"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"heads": 0}, "heads must be a whole number ≥ 1, got 0"),
+        ({"heads": 1.5}, "heads must be a whole number ≥ 1, got 1.5"),
+        ({"heads": -1}, "heads must be a whole number ≥ 1, got -1"),
+        ({"tp": 0}, "tp must be a whole number ≥ 1, got 0"),
+        ({"hidden": 6.0}, "hidden must be a whole number ≥ 1, got 6.0"),
+    ],
+)
+def test_heads_are_whole(sizes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        attention(4, **{"hidden": 6, "heads": 2, "tp": 2, **sizes})
+    assert str(refused.value) == expected

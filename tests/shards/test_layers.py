@@ -89,13 +89,26 @@ def test_layers_are_dealt_once_each_in_chunks_of_equal_length(
         ),
         (
             {"first": 8, "last": 8},
-            "0 of the 16 layers cannot be dealt evenly to 2 of the 4 pipeline ranks; "
-            "or give first= and last= their own number of layers",
+            "first=8 and last=8 leave 16 - 16 = 0 layers, which cannot be dealt evenly to the 2 "
+            "pipeline ranks between; first + last may be 12 or 14",
         ),
         (
             {"pp": 2, "first": 8, "last": 4},
-            "4 of the 16 layers cannot be dealt evenly to 0 of the 2 pipeline ranks; "
-            "or give first= and last= their own number of layers",
+            "with pp=2, first + last must be all 16 layers, got 8 + 4",
+        ),
+        (
+            {"num_layers": 6, "pp": 2, "first": 4, "last": 4},
+            "with pp=2, first + last must be all 6 layers, got 4 + 4",
+        ),
+        (
+            {"pp": 5, "first": 4, "last": 4},
+            "first=4 and last=4 leave 16 - 8 = 8 layers, which cannot be dealt evenly to the 3 "
+            "pipeline ranks between; first + last may be 7 or 10",
+        ),
+        (
+            {"num_layers": 3, "first": 2, "last": 2},
+            "first=2 and last=2 leave 3 - 4 = -1 layers, which cannot be dealt evenly to the 2 "
+            "pipeline ranks between",
         ),
         (
             {"chunks": 3},

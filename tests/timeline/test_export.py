@@ -49,6 +49,15 @@ def test_a_trace_is_what_perfetto_reads() -> None:
         assert all(end <= b["ts"] for end, b in zip(ends, mine[1:], strict=False))
 
 
+WRONG = [
+    *('"rank": "a"', '"rank": 0.0', '"rank": null', '"rank": -1', '"rank": true'),
+    *('"name": 7', '"name": null', '"start": "0"', '"start": null', '"start": NaN'),
+    *('"start": 2', '"end": Infinity', '"end": true', f'"end": 1{"0" * 400}'),
+    *('"group": 3', '"group": "01"', '"group": [0.5]', '"bytes": "8"', '"bytes": null'),
+    *('"peer": "0"', '"stage": "0"', '"stage": 0.5', '"stage": null', '"microbatch": true'),
+]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -57,6 +66,11 @@ def test_a_trace_is_what_perfetto_reads() -> None:
         '{"pp": 1, "link": 0, "events": [{"rank": 0, "name": "F", "start": 0, "end": 1, "x": 2}]}',
         '{"pp": 1, "link": 0, "events": [{"rank": 0, "name": "F", "start": "a", "end": 1}]}',
         '{"pp": 1, "link": 0, "events": [3]}',
+        *(f'{{"pp": 1, "link": 0, "events": [{{"rank": 0, "name": "F", "start": 0, "end": 1, '
+          f'"stage": 0, "microbatch": 0, {wrong}}}]}}' for wrong in WRONG),
+        *(f'{{"pp": {pp}, "link": {link}, "events": []}}' for pp, link in [
+            ('"1"', "0"), ("1.5", "0"), ("true", "0"), ("1", '"0"'), ("1", "true"), ("1", "null")
+        ]),
         '{"pp": 1, "link": 0, "events": [{"rank": 1, "name": "F", "start": 0, "end": 1}]}',
         '{"traceEvents": []}', '{"traceEvents": [3], "otherData": {"mpviz": {}}}',
         '{"traceEvents": [{"ph": "X", "args": {}}], "otherData": {"mpviz": {"pp": 1, "link": 0}}}',
@@ -68,3 +82,23 @@ def test_anything_else_is_refused(text: str) -> None:
         Timeline.from_json(text)
     with pytest.raises(ValueError):
         Timeline.from_chrome_trace(text)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_trace_with_such_an_event_is_refused(wrong: str) -> None:
+    good = '"rank": 0, "name": "F", "start": 0, "end": 1, "stage": 0, "microbatch": 0'
+
+    def trace(event: str) -> str:
+        sizes = '"otherData": {"mpviz": {"pp": 1, "link": 0}}'
+        return f'{{"traceEvents": [{{"ph": "X", "args": {{{event}}}}}], {sizes}}}'
+
+    assert len(Timeline.from_chrome_trace(trace(good)).work) == 1
+    with pytest.raises(ValueError):
+        Timeline.from_chrome_trace(trace(f"{good}, {wrong}"))
+
+
+def test_what_is_wrong_is_said() -> None:
+    text = '{"pp": 1, "link": 0, "events": [{"rank": "a", "name": "F", "start": 0, "end": 1}]}'
+    message = "not a time line of mpviz: rank must be a whole number, got 'a'"
+    with pytest.raises(ValueError, match=message):
+        Timeline.from_json(text)

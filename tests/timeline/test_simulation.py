@@ -1,6 +1,6 @@
 """Simulated plans against the closed forms of the papers, and against playing them through."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -54,6 +54,16 @@ def test_zb_h1_saves_two_weight_gradients_of_each_bubble(f: int, i: int, w: int)
             plan = schedule.zero_bubble_h1(pp=p, microbatches=m)
             makespan = simulate(plan, {"F": f, "I": i, "W": w}).makespan
             assert makespan == m * (f + i + w) + (p - 1) * (f + i - w)
+
+
+def test_when_the_bubble_of_zb_h1_is_that_of_the_paper() -> None:
+    for p, m in [(1, 1), (2, 1), (2, 2), (2, 5), (3, 2), (3, 3), (3, 4), (4, 8), (6, 6), (6, 13)]:
+        plan = schedule.zero_bubble_h1(pp=p, microbatches=m)
+        for f, i, w in product((1, 2, 3), repeat=3):
+            bubble = simulate(plan, {"F": f, "I": i, "W": w}).makespan - m * (f + i + w)
+            exact = p == 1 or (m >= p and w <= min(f, i))
+            assert (bubble == (p - 1) * (f + i - w)) == exact
+            assert bubble >= (p - 1) * (f + i - w)
 
 
 def test_zb_h1_with_few_microbatches_waits_for_them() -> None:
@@ -223,6 +233,11 @@ def test_what_is_no_duration_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         simulate(PLAN, durations, link)  # type: ignore[arg-type]
+
+
+def test_text_is_not_simulated() -> None:
+    with pytest.raises(ValueError, match="expected a Plan, got '0F0 0B0'; read text with"):
+        simulate("0F0 0B0")  # type: ignore[arg-type]
 
 
 def test_an_invalid_plan_is_not_simulated() -> None:

@@ -70,6 +70,66 @@ def test_a_rank_outside_is_refused() -> None:
         Timeline(ONE.events, pp=-1)
 
 
+TWO = schedule.gpipe(pp=2, microbatches=2)
+
+
+@pytest.mark.parametrize("later", [0, 20])
+def test_two_runs_are_no_time_line(later: float) -> None:
+    events = simulate(TWO).events
+    again = [replace(e, start=e.start + later, end=e.end + later) for e in events]
+    message = f"0F0 is there twice, from 0 s and from {later} s: a Timeline holds one run of one"
+    with pytest.raises(ValueError, match=message):
+        Timeline((*events, *again))
+
+
+def test_events_given_twice_are_no_time_line() -> None:
+    events = simulate(TWO).events
+    with pytest.raises(ValueError, match="0F0 is there twice, from 0 s and from 0 s"):
+        Timeline(events + events)
+    with pytest.raises(ValueError, match="1B1 is there twice"):
+        Timeline((*events, events[-1], max(simulate(TWO).work, key=lambda e: (e.rank, e.end))))
+
+
+def test_replicas_of_a_pipeline_are_no_time_line() -> None:
+    # dp=2, numbered by rank of the world: each action is on two of them.
+    events = simulate(TWO).events
+    replica = [replace(e, rank=e.rank + 2) for e in events]
+    with pytest.raises(ValueError, match="the ranks of one pp group"):
+        Timeline((*events, *replica))
+
+
+@pytest.mark.parametrize("name", ["F", "recv"])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"end": 0.5}, "ends before it starts, or never"),
+        ({"end": float("inf")}, "ends before it starts, or never"),
+        ({"start": float("nan")}, "ends before it starts, or never"),
+        ({"start": float("-inf")}, "ends before it starts, or never"),
+        ({"rank": -1}, "is on no rank: they count from 0"),
+        ({"rank": 0.5}, "is on no rank: they count from 0"),
+    ],
+)
+def test_what_cannot_have_happened_is_refused(
+    name: str, wrong: dict[str, float], message: str
+) -> None:
+    good = work(0, name, 1, 2, 0)
+    assert Timeline((good,)).pp == 1
+    with pytest.raises(ValueError, match=message) as refused:
+        Timeline((work(0, "B", 3, 4, 0), replace(good, **wrong)))  # type: ignore[arg-type]
+    assert f"name='{name}'" in str(refused.value)
+
+
+def test_only_rounding_is_left_out_of_a_bubble() -> None:
+    # What the three take adds up to a little more than all of it.
+    full = Timeline((work(0, "F", 0.8, 0.8 + 2.7, 0), work(0, "I", 0.8 + 2.7, 0.8 + 6.2, 0),
+                     work(0, "W", 0.8 + 6.2, 0.8 + 9.4, 0)))  # fmt: skip
+    assert -1e-15 < full.bubble_fraction < 0
+    assert str(full).endswith("bubble 0.0 %")
+    overlapping = Timeline((work(0, "F", 0, 1, 0), work(0, "B", 0, 1, 0)))
+    assert str(overlapping).endswith("bubble -100.0 %")
+
+
 @given(plans(), st.integers(0, 2))
 def test_both_bubbles_say_the_same(plan: Plan, link: int) -> None:
     timeline = simulate(plan, link=link)
@@ -146,9 +206,17 @@ def test_a_measured_path_needs_no_exact_times() -> None:
     assert all(abs(a.stage - b.stage) <= 1 for a, b in pairwise(path))
 
 
-def test_work_must_say_its_stage_and_microbatch() -> None:
+@pytest.mark.parametrize("said", [{}, {"stage": 0}, {"microbatch": 0}])
+def test_work_must_say_its_stage_and_microbatch(said: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="says no stage or no microbatch"):
-        _ = Timeline((Event(0, "F", 0, 1),)).critical_path
+        Timeline((Event(0, "F", 0, 1, **said),))  # type: ignore[arg-type]
+
+
+def test_the_path_through_what_no_plan_allows_ends() -> None:
+    # Rank 0's backward comes before its forward: who followed the sources would go in a circle.
+    odd = Timeline((work(0, "B", 0, 1, 0), work(0, "F", 1, 2, 0), work(1, "F", 2, 3, 1),
+                    work(1, "B", 3, 4, 1)))  # fmt: skip
+    assert odd.critical_path == ((0, "B", 0), (0, "F", 0), (1, "F", 0), (1, "B", 0))
 
 
 # ---- activations

@@ -51,9 +51,6 @@ class Work:
         if not work:
             kinds = ", ".join(KIND_ORDER)
             raise ValueError(f"there is nothing to draw: no event of this time line is {kinds}")
-        for event in work:
-            if event.stage is None or event.microbatch is None:
-                raise ValueError(f"{event} is work of a pipeline, but says no stage or microbatch")
         if not timeline.makespan > 0:
             raise ValueError(f"there is nothing to draw: {len(work)} actions take 0 s in all")
         count = len(work)
@@ -116,9 +113,7 @@ class Work:
     @property
     def result(self) -> str:
         """How long it takes, and how much of that for nothing."""
-        return (
-            f"{spoken(self.seconds)}, bubble {max(0.0, 100 * self.timeline.bubble_fraction):.1f} %"
-        )
+        return f"{spoken(self.seconds)}, bubble {100 * self.timeline.bubble_fraction:z.1f} %"
 
     @cached_property
     def unit(self) -> float | None:

@@ -30,6 +30,7 @@ from .collectives import (
     scatter_to_sequence_parallel_region,
     scatter_to_tensor_model_parallel_region,
 )
+from .groups import ParallelState, RankGroups, init
 from .tensor import (
     ColumnParallelLinear,
     RowParallelLinear,
@@ -44,12 +45,15 @@ __all__ = [
     "ColumnParallelLinear",
     "ParallelAttention",
     "ParallelMLP",
+    "ParallelState",
+    "RankGroups",
     "RowParallelLinear",
     "SelfAttention",
     "VocabParallelEmbedding",
     "copy_to_tensor_model_parallel_region",
     "gather_from_sequence_parallel_region",
     "gather_from_tensor_model_parallel_region",
+    "init",
     "reduce_from_tensor_model_parallel_region",
     "reduce_scatter_to_sequence_parallel_region",
     "reduce_sequence_parallel_gradients",

@@ -10,7 +10,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 
 from ..layout import ParallelLayout
-from ..names import GROUP_KINDS
+from ..parallel.groups import init
 from ..timeline import Event
 from .output import Capture
 from .protocol import CELL, Job, Outcome, Place
@@ -37,34 +37,6 @@ OWN_NAMES = (
 """The variables every rank begins with."""
 
 _LONGEST_TEXT = 4_000
-
-
-class GroupsOfRank(Mapping[str, dist.ProcessGroup]):
-    """The process groups this rank is in, by kind: ``groups["tp"]``."""
-
-    def __init__(self, rank: int, groups: dict[str, dist.ProcessGroup]) -> None:
-        self._rank = rank
-        self._groups = groups
-
-    def __getitem__(self, kind: str) -> dist.ProcessGroup:
-        if kind in self._groups:
-            return self._groups[kind]
-        raise ValueError(
-            f"rank {self._rank} is in no {kind!r} group; it is in {', '.join(self._groups)}"
-        )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._groups)
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def __contains__(self, kind: object) -> bool:
-        return kind in self._groups
-
-    def __repr__(self) -> str:
-        ranks = {kind: dist.get_process_group_ranks(group) for kind, group in self.items()}
-        return "\n".join(f"{kind:19} {' '.join(map(str, who))}" for kind, who in ranks.items())
 
 
 def main(
@@ -126,6 +98,8 @@ def _join(
 ) -> dict[str, Any]:
     """Make every process group of the layout; return the variables a cell begins with."""
     torch.set_num_threads(threads)
+    # The world's own deadline comes first: it explains what gloo would only report.
+    timeout = deadline + 600
     # Whatever the hostname resolves to, ranks of one machine meet on loopback.
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     dist.init_process_group(
@@ -133,44 +107,17 @@ def _join(
         init_method=f"file://{folder}/rendezvous",
         rank=rank,
         world_size=layout.world_size,
-        # The world's own deadline comes first: it explains what gloo would only report.
-        timeout=timedelta(seconds=deadline + 600),
+        timeout=timedelta(seconds=timeout),
     )
     # Forks of one process would all draw the same. (torch.manual_seed also prepares for CUDA.)
     for seed in (torch.default_generator.manual_seed, random.seed, np.random.seed):
         seed(rank)
-    groups = _groups_of(rank, layout)
+    state = init(layout, timeout=timeout)
     if dist.group.WORLD is not None:
         names[id(dist.group.WORLD)] = "world"
-    for kind, group in groups.items():
+    for kind, group in state.groups.items():
         names.setdefault(id(group), kind)
-    at = layout.coordinates(rank)
-    return {
-        "__name__": "__main__",
-        "rank": rank,
-        "world_size": layout.world_size,
-        **{f"{axis}_rank": at[axis] for axis in ("tp", "cp", "dp", "pp")},
-        "groups": GroupsOfRank(rank, groups),
-        "layout": layout,
-    }
-
-
-def _groups_of(rank: int, layout: ParallelLayout) -> dict[str, dist.ProcessGroup]:
-    """Create this rank's group of every kind; kinds with the same members share one."""
-    made: dict[tuple[int, ...], dist.ProcessGroup] = {}
-    groups = {}
-    for kind in GROUP_KINDS:
-        try:
-            members = layout.groups(kind).of(rank)
-        except ValueError:
-            continue  # a middle stage has no embeddings; a dense order may have no expert grid
-        if members not in made:
-            # Only members synchronise, so a world of many groups still starts at once.
-            made[members] = dist.new_group(
-                list(members), use_local_synchronization=True, group_desc=kind
-            )
-        groups[kind] = made[members]
-    return groups
+    return {"__name__": "__main__", **{name: getattr(state, name) for name in OWN_NAMES}}
 
 
 # ---- doing a job

@@ -1,0 +1,190 @@
+"""Every process group of a layout, made on real ranks: in a notebook, and under torchrun."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from ..layout import ParallelLayout
+from ..names import GROUP_KINDS
+
+TIMEOUT = 600.0
+"""Seconds that a rank waits for others; NCCL's own default. Gloo's own would be 1,800."""
+
+
+class RankGroups(Mapping[str, dist.ProcessGroup]):
+    """The process groups that a rank is in, by kind: ``groups["tp"]``."""
+
+    def __init__(self, rank: int, groups: Mapping[str, dist.ProcessGroup]) -> None:
+        self._rank = rank
+        self._groups = dict(groups)
+
+    def __getitem__(self, kind: str) -> dist.ProcessGroup:
+        if kind in self._groups:
+            return self._groups[kind]
+        raise ValueError(
+            f"rank {self._rank} is in no {kind!r} group; it is in {', '.join(self._groups)}"
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._groups
+
+    def __repr__(self) -> str:
+        ranks = {kind: dist.get_process_group_ranks(group) for kind, group in self.items()}
+        return "\n".join(f"{kind:19} {' '.join(map(str, who))}" for kind, who in ranks.items())
+
+
+@dataclass(frozen=True)
+class ParallelState:
+    """What a rank knows of itself.
+
+    Attributes
+    ----------
+    layout : ParallelLayout
+        Who is who.
+    rank, world_size : int
+        Among all ranks.
+    tp_rank, cp_rank, dp_rank, pp_rank : int
+        Along each axis.
+    groups : RankGroups
+        Its process group of each kind that it is a member of.
+    """
+
+    layout: ParallelLayout
+    rank: int
+    world_size: int
+    tp_rank: int
+    cp_rank: int
+    dp_rank: int
+    pp_rank: int
+    groups: RankGroups
+
+
+def init(
+    layout: ParallelLayout, *, backend: str = "gloo", timeout: float = TIMEOUT
+) -> ParallelState:
+    """Connect the ranks of a layout and make every process group of it.
+
+    Every rank calls it once. Where torch.distributed is not initialised yet, that is done first,
+    from the variables that torchrun sets (``RANK``, ``WORLD_SIZE``, ``LOCAL_WORLD_SIZE``,
+    ``MASTER_ADDR``, ``MASTER_PORT``).
+
+    Parameters
+    ----------
+    layout : ParallelLayout
+        The same on every rank.
+    backend : str
+        As in ``init_process_group``: ``"gloo"``, ``"nccl"``, ``"cpu:gloo,cuda:nccl"``. Only gloo
+        has been run.
+    timeout : float
+        Seconds that a rank waits for the others, here and in each operation of the groups.
+
+    Raises
+    ------
+    ValueError
+        If the processes that were started are not those of the layout, before any waits.
+
+    Examples
+    --------
+    A script, started by ``torchrun --nproc-per-node 4 train.py``::
+
+        state = parallel.init(ParallelLayout(nodes=1, gpus_per_node=4, tp=2, pp=2))
+        dist.all_reduce(x, group=state.groups["dp"])
+
+    >>> init(ParallelLayout(nodes=1, gpus_per_node=4, tp=2))
+    Traceback (most recent call last):
+        ...
+    ValueError: RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT are not set: \
+start the script with torchrun --nnodes 1 --nproc-per-node 4
+    """
+    if not isinstance(layout, ParallelLayout):
+        raise ValueError(f"init takes a ParallelLayout, got {layout!r}")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 1e6:
+        raise ValueError(f"timeout must be a number of seconds above 0, got {timeout!r}")
+    if not dist.is_initialized():
+        _check_environment(layout)
+        # On one machine the ranks meet on loopback, whatever the machine's name resolves to.
+        if layout.nodes == 1:
+            loopback = "lo0" if sys.platform == "darwin" else "lo"
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+    if dist.get_world_size() != layout.world_size:
+        raise ValueError(_wrong("torch.distributed has", dist.get_world_size(), layout))
+    rank = dist.get_rank()
+    at = layout.coordinates(rank)
+    groups = RankGroups(rank, _groups_of(rank, layout, timedelta(seconds=timeout)))
+    coordinates = {f"{axis}_rank": at[axis] for axis in ("tp", "cp", "dp", "pp")}
+    return ParallelState(layout, rank, layout.world_size, groups=groups, **coordinates)
+
+
+_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def _check_environment(layout: ParallelLayout) -> None:
+    """Raise unless torchrun started as many processes, on as many nodes, as the layout has."""
+    missing = [name for name in _VARIABLES if name not in os.environ]
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
+        raise ValueError(f"{', '.join(missing)} {are} not set: {_command(layout)}")
+    started, local = _number("WORLD_SIZE"), _number("LOCAL_WORLD_SIZE")
+    if started != layout.world_size:
+        raise ValueError(_wrong("WORLD_SIZE is", started, layout))
+    if local != layout.gpus_per_node:
+        raise ValueError(
+            f"LOCAL_WORLD_SIZE is {local}, and each node of the layout has {layout.gpus_per_node} "
+            f"GPUs: {_command(layout)}"
+        )
+
+
+def _number(variable: str) -> int:
+    text = os.environ[variable]
+    if not text.isdecimal():
+        raise ValueError(f"{variable} must be a whole number, got {text!r}")
+    return int(text)
+
+
+def _wrong(what: str, size: int, layout: ParallelLayout) -> str:
+    return (
+        f"{what} {size} ranks, and the layout has {layout.nodes} × {layout.gpus_per_node} = "
+        f"{layout.world_size}: {_command(layout)}"
+    )
+
+
+def _command(layout: ParallelLayout) -> str:
+    return (
+        f"start the script with torchrun --nnodes {layout.nodes} "
+        f"--nproc-per-node {layout.gpus_per_node}"
+    )
+
+
+def _groups_of(
+    rank: int, layout: ParallelLayout, timeout: timedelta
+) -> dict[str, dist.ProcessGroup]:
+    """Return this rank's group of every kind; kinds with the same members share one.
+
+    Every rank makes every group, in one order, member or not: torch names a group by how many the
+    process has made before, and members that count differently wait for different names. Those
+    that are no members do not wait, so a world of many groups still starts at once.
+    """
+    made: dict[tuple[int, ...], dist.ProcessGroup] = {}
+    mine = {}
+    for kind in GROUP_KINDS:
+        try:
+            groups = layout.groups(kind)
+        except ValueError:
+            continue  # a dense order may have no expert grid
+        for members in map(tuple, groups.tolist()):
+            if members not in made:
+                made[members] = dist.new_group(list(members), timeout=timeout, group_desc=kind)
+            if rank in members:
+                mine[kind] = made[members]
+    return mine

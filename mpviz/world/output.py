@@ -3,8 +3,9 @@
 import os
 import sys
 from collections import deque
-from io import TextIOBase
+from io import RawIOBase, TextIOBase
 from pathlib import Path
+from typing import Any
 
 _HEAD, _TAIL = 200, 50
 _LONGEST_LINE = 2_000
@@ -18,11 +19,15 @@ class Capture(TextIOBase):
     also tells what a rank said before it died.
     """
 
+    encoding = "utf-8"
+    errors = "replace"
+
     def __init__(self, log: Path) -> None:
         self._log = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         for stream in (1, 2):
             os.dup2(self._log, stream)
         sys.stdout = sys.stderr = self
+        self.buffer = _Bytes(self)
         self._reset()
 
     def _reset(self) -> None:
@@ -34,6 +39,13 @@ class Capture(TextIOBase):
     def writable(self) -> bool:
         """Return True, as a text stream does that can be printed to."""
         return True
+
+    def fileno(self) -> int:
+        """Return the log's descriptor, for what writes below Python, such as a subprocess."""
+        return self._log
+
+    def close(self) -> None:
+        """Do nothing: a rank prints for as long as it lives."""
 
     def write(self, text: str) -> int:
         """Keep a piece of text."""
@@ -66,3 +78,21 @@ class Capture(TextIOBase):
         text = os.pread(self._log, _MOST_NATIVE, max(0, size - _MOST_NATIVE))
         os.ftruncate(self._log, 0)
         return text.decode(errors="replace").splitlines()
+
+
+class _Bytes(RawIOBase):
+    """``sys.stdout.buffer``: bytes that are printed as text."""
+
+    def __init__(self, text: Capture) -> None:
+        self._text = text
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)
+        self._text.write(piece.decode("utf-8", "replace"))
+        return len(piece)
+
+    def close(self) -> None:
+        pass

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
@@ -20,13 +20,14 @@ from ..layout import ParallelLayout
 from . import guard
 from .interrupts import interrupts_held
 from .launch import Member, launched
-from .protocol import Job, Outcome, Place
+from .protocol import Job, Operation, Outcome, Place
 from .whereabouts import is_learners
 
 START_DEADLINE = 120.0
 _ANSWER_DEADLINE = 0.7
 _SIGNAL_DEADLINE = 0.3
 _GRACE = 0.5
+_TELL_DEADLINE = 5.0
 
 Answers = SimpleQueue[tuple[int, bytes | None]]
 Orders = SimpleQueue[tuple[bytes | None, Answers] | None]
@@ -48,6 +49,8 @@ class Run:
         Whether the wait ended because the user interrupted it.
     logs : dict of int to str
         What each rank that died had written below Python.
+    unfinished : list of str
+        What the ranks called that did not go together, in words.
     """
 
     outcomes: dict[int, Outcome] = field(default_factory=dict)
@@ -55,6 +58,7 @@ class Run:
     places: dict[int, Place] = field(default_factory=dict)
     interrupted: bool = False
     logs: dict[int, str] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -62,16 +66,24 @@ class Run:
         return not self.died and not self.places
 
     @property
+    def well(self) -> bool:
+        """Whether every rank did what it was asked to."""
+        failed = any(outcome.failure for outcome in self.outcomes.values())
+        return self.complete and not (failed or self.interrupted or self.unfinished)
+
+    @property
     def usable(self) -> bool:
         """Whether the ranks can go on: all there, and connected with each other."""
         cut = any(o.failure is not None and o.failure.disconnects for o in self.outcomes.values())
-        return self.complete and not cut
+        gone = any(outcome.groups_gone for outcome in self.outcomes.values())
+        return self.complete and not (cut or gone or self.unfinished)
 
 
 class Pool:
     """One process for each rank of a layout. Alive from construction until `close`."""
 
     def __init__(self, layout: ParallelLayout, *, deadline: float, threads: int) -> None:
+        self._jobs = 0
         self._members: list[Member] = []
         self._conversations: list[tuple[Thread, Orders]] = []
         self._folder: Path | None = None
@@ -119,7 +131,15 @@ class Pool:
 
         ``watch`` is called now and then with the number of ranks that are done.
         """
+        self._jobs += 1
+        job = replace(job, number=self._jobs)
         return self._gather(ranks, pickle.dumps(job), deadline, watch)
+
+    def operations(self, ranks: Sequence[int]) -> dict[int, list[Operation]]:
+        """Return what each rank called in its last job."""
+        job = pickle.dumps(Job(tell_operations=True))
+        outcomes = self._gather(ranks, job, _TELL_DEADLINE).outcomes
+        return {rank: pickle.loads(outcome.value) for rank, outcome in outcomes.items()}
 
     # ---- waiting
 

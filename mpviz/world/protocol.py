@@ -1,6 +1,7 @@
 """What a world and its ranks say to each other: small values, pickled."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..timeline import Event
 
@@ -21,11 +22,20 @@ class Job:
     record_from : float, optional
         Record the communication, and count seconds from this reading of ``time.perf_counter``,
         a clock that all processes of a machine share.
+    number : int
+        No other job of the ranks has it.
+    compare : bool
+        Stop a rank that calls another operation than the others, and sum up all operations.
+    tell_operations : bool
+        Nothing else: return the operations of the job before.
     """
 
     source: str = ""
     call: bytes = b""
     record_from: float | None = None
+    number: int = 0
+    compare: bool = True
+    tell_operations: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,86 @@ class Place:
     group_name: str = ""
     peer: int | None = None
     silent: bool = False
+
+
+SENDS, RECEIVES = ("send", "isend"), ("recv", "irecv")
+
+
+class Operation(NamedTuple):
+    """One call of a collective, a send or a receive.
+
+    Attributes
+    ----------
+    name : str
+        Of the function.
+    group : tuple of int
+        The members' ranks.
+    group_name : str
+        What torch calls the group; no other group of the world has this name.
+    bytes : int
+        Of what this rank contributes or receives.
+    elements : int
+        In the tensor that must be as large on every member; 0 where sizes may differ.
+    dtype : str
+        Of its elements, as ``"float32"``; empty where there is no tensor.
+    reduction : str
+        ``"sum"`` …; empty where nothing is reduced.
+    peer : int, optional
+        The root of a collective that has one; the other rank of a message.
+    tag : int
+        Of a message.
+    file, line
+        The learner's innermost line.
+    """
+
+    name: str
+    group: tuple[int, ...] = ()
+    group_name: str = ""
+    bytes: int = 0
+    elements: int = 0
+    dtype: str = ""
+    reduction: str = ""
+    peer: int | None = None
+    tag: int = 0
+    file: str = ""
+    line: int = 0
+
+    @property
+    def is_message(self) -> bool:
+        """Whether it is a send or a receive."""
+        return self.name in SENDS + RECEIVES
+
+    @property
+    def tensor(self) -> str:
+        """What is sent or received: "4 float32"; empty where there is no tensor."""
+        return f"{self.elements} {self.dtype}" if self.elements else self.dtype
+
+    def __str__(self) -> str:
+        tensor = f" of {self.tensor}" if self.tensor else ""
+        how = f" ({self.reduction})" if self.reduction else ""
+        root = f" with root {self.peer}" if self.peer is not None else ""
+        return f"{self.name}{tensor}{how}{root}"
+
+
+@dataclass
+class Summary:
+    """The operations of a rank's run, small enough to send after each run.
+
+    Attributes
+    ----------
+    collectives : dict
+        For each group, by torch's name and the members: how many, and a hash of all in order.
+    sent, received : dict
+        For each pair of ranks, by the name of the group, sender and receiver: how many messages,
+        and a hash of them in any order.
+    from_any : int
+        Messages received from whoever came first.
+    """
+
+    collectives: dict[tuple[str, tuple[int, ...]], tuple[int, int]] = field(default_factory=dict)
+    sent: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
+    received: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
+    from_any: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,10 +187,16 @@ class Outcome:
         What it raised.
     events : tuple of Event
         What it recorded.
+    summary : Summary
+        Of the operations it called.
+    groups_gone : bool
+        Whether it has destroyed process groups that the next run would need.
     """
 
     text: str = ""
     value: bytes = b""
     output: str = ""
     failure: Failure | None = None
-    events: tuple[Event, ...] = field(default=())
+    events: tuple[Event, ...] = ()
+    summary: Summary = field(default_factory=Summary)
+    groups_gone: bool = False

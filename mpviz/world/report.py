@@ -22,6 +22,11 @@ _NOT_THE_SAME = (
     "so they do not mean the same group, or not the same size "
     "(every rank must call new_group, in the same order)"
 )
+_LEFT_OPEN = "The ranks are done, and have left communication open that the next run would meet:"
+DESTROYED = (
+    "The process groups were destroyed (destroy_process_group). The ranks start anew with the next "
+    "run; their variables are gone."
+)
 RESTARTED = "The ranks start anew with the next run; their variables are gone."
 
 
@@ -62,6 +67,8 @@ class Diagnosis:
 
     def __str__(self) -> str:
         lines = [*self._deaths(), *self._raised(), *self._waits(), *self._busy(), *self._silent()]
+        if self.run.unfinished:
+            lines += [_LEFT_OPEN, *self.run.unfinished]
         if self.run.interrupted:
             lines.insert(0, "Interrupted.")
         elif self.run.places and not (self.run.died or self.failures):
@@ -73,7 +80,7 @@ class Diagnosis:
     def _deaths(self) -> list[str]:
         lines = []
         for code, ranks in _by(self.run.died).items():
-            lines.append(f"{_ranks(ranks)} died: {_cause(code)}.")
+            lines.append(f"{named_ranks(ranks)} died: {_cause(code)}.")
             logs = {self.run.logs.get(rank, "").strip() for rank in ranks} - {""}
             lines += [f"  it had written: {log}" for log in sorted(logs)]
         return lines
@@ -85,12 +92,12 @@ class Diagnosis:
         for failure, ranks in by_failure[:_MOST_GROUPS]:
             count = f"{len(ranks)} of {len(self.states)} ranks raised"
             lines.append(f"{count} {failure.kind}: {failure.message}".rstrip(": "))
-            lines.append(f"  {_ranks(ranks)}, {where(failure.place)}")
+            lines.append(f"  {named_ranks(ranks)}, {where(failure.place)}")
         if len(by_failure) > _MOST_GROUPS:
             lines.append(f"… and {len(by_failure) - _MOST_GROUPS} more such errors")
         lost = sorted(set(self.failures) - set(own))
         if lost:
-            lines.append(f"{_ranks(lost)} then lost the connection.")
+            lines.append(f"{named_ranks(lost)} then lost the connection.")
         return lines
 
     def _headline(self, failure: Failure) -> str:
@@ -110,7 +117,7 @@ class Diagnosis:
         lines = []
         for (call, _, line), ranks in by_call.items():
             lines.append(
-                f"{_ranks(ranks)} {'wait' if len(ranks) > 1 else 'waits'} in {call}, {line}"
+                f"{named_ranks(ranks)} {'wait' if len(ranks) > 1 else 'waits'} in {call}, {line}"
             )
             lines += self._meetings(ranks)
         return lines
@@ -126,7 +133,7 @@ class Diagnosis:
         for group, here in by_group.items():
             absent = [rank for rank in group if rank not in here]
             if absent:
-                came = f"  {self._named(group, here)}: {_ranks(here)} came"
+                came = f"  {self._named(group, here)}: {named_ranks(here)} came"
                 lines.append(f"{came}, never came: {self._with_reasons(absent)}")
             elif group:
                 lines.append(f"  {self._named(group, here)}: all came; {_NOT_THE_SAME}")
@@ -139,28 +146,28 @@ class Diagnosis:
         """Return what a group is called, and its ranks."""
         place = self.run.places[here[0]]
         if place.peer is not None:
-            return f"ranks {_few(group)}"
+            return f"ranks {few(group)}"
         if len(group) == self.layout.world_size:
             return "all ranks"
         kind = place.group_name
-        return f"{kind} group {_few(group)}" if kind not in ("", "new_group") else _few(group)
+        return f"{kind} group {few(group)}" if kind not in ("", "new_group") else few(group)
 
     def _with_reasons(self, ranks: Iterable[int]) -> str:
         states = self.states
         reasons = _by({rank: states.get(rank, "not asked to run") for rank in ranks})
-        return "; ".join(f"{_ranks(who)} ({reason})" for reason, who in reasons.items())
+        return "; ".join(f"{named_ranks(who)} ({reason})" for reason, who in reasons.items())
 
     def _busy(self) -> list[str]:
         places = self.run.places.items()
         busy = {r: where(p) for r, p in places if not p.waits_in and not p.silent}
         return [
-            f"{_ranks(ranks)} busy {'at ' * (line != _NOWHERE)}{line}"
+            f"{named_ranks(ranks)} busy {'at ' * (line != _NOWHERE)}{line}"
             for line, ranks in _by(busy).items()
         ]
 
     def _silent(self) -> list[str]:
         silent = [rank for rank, place in self.run.places.items() if place.silent]
-        return [f"{_ranks(silent)} did not answer: stopped, or too busy"] if silent else []
+        return [f"{named_ranks(silent)} did not answer: stopped, or too busy"] if silent else []
 
 
 def _is_loss(failure: Failure) -> bool:
@@ -193,12 +200,14 @@ def _by(values: Mapping[int, T]) -> dict[T, list[int]]:
     return grouped
 
 
-def _ranks(ranks: Iterable[int]) -> str:
+def named_ranks(ranks: Iterable[int]) -> str:
+    """Return ranks as text: "rank 3", "ranks 0 1 2"."""
     ranks = sorted(ranks)
-    return f"rank{'s' if len(ranks) > 1 else ''} {_few(ranks)}"
+    return f"rank{'s' if len(ranks) > 1 else ''} {few(ranks)}"
 
 
-def _few(ranks: Iterable[int]) -> str:
+def few(ranks: Iterable[int]) -> str:
+    """Return numbers as text, of very many the first ones and the last."""
     words = [str(rank) for rank in ranks]
     if len(words) > _MOST_RANKS:
         words = [*words[: _MOST_RANKS - 2], "…", words[-1]]

@@ -1,17 +1,19 @@
 """One rank: a process that waits for jobs, does them, and can say at any time where it is."""
 
 import ast
+import ctypes
 import faulthandler
 import inspect
 import linecache
 import os
 import pickle
 import random
+import reprlib
 import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,13 +23,15 @@ import cloudpickle
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed import distributed_c10d
 
 from ..layout import ParallelLayout
-from ..parallel.groups import init
-from ..timeline import Event
+from ..parallel.groups import ParallelState, init
+from .matching import Log, Table
+from .operations import Observer, Operations
 from .output import Capture
 from .protocol import CELL, Job, Outcome, Place
-from .record import recording
+from .record import Recorder
 from .whereabouts import failure_of, place_of
 
 OWN_NAMES = (
@@ -37,6 +41,7 @@ OWN_NAMES = (
 """The variables every rank begins with."""
 
 _LONGEST_TEXT = 4_000
+_PR_SET_PDEATHSIG = 1
 
 
 def main(
@@ -55,7 +60,8 @@ def main(
     names: dict[int, str] = {}
     _stay_answerable(control, names, Path(folder) / f"rank-{rank}.stack")
     try:
-        namespace = _join(rank, layout, folder, names, deadline, threads)
+        state = _join(rank, layout, folder, names, deadline, threads)
+        worker = Worker(state, capture, names, Path(folder) / "operations")
     except BaseException as error:
         jobs.send(Outcome(failure=failure_of(error, names), output=capture.taken()))
         return
@@ -65,7 +71,7 @@ def main(
             job = pickle.loads(jobs.recv_bytes())
         except (EOFError, OSError):
             os._exit(0)  # the owner is dead
-        jobs.send_bytes(pickle.dumps(_done(job, namespace, capture, names)))
+        jobs.send_bytes(pickle.dumps(worker.done(job)))
 
 
 def _stay_answerable(control: Connection, names: Mapping[int, str], stack: Path) -> None:
@@ -95,8 +101,8 @@ def _join(
     names: dict[int, str],
     deadline: float,
     threads: int,
-) -> dict[str, Any]:
-    """Make every process group of the layout; return the variables a cell begins with."""
+) -> ParallelState:
+    """Make every process group of the layout."""
     torch.set_num_threads(threads)
     # The world's own deadline comes first: it explains what gloo would only report.
     timeout = deadline + 600
@@ -117,31 +123,111 @@ def _join(
         names[id(dist.group.WORLD)] = "world"
     for kind, group in state.groups.items():
         names.setdefault(id(group), kind)
-    return {"__name__": "__main__", **{name: getattr(state, name) for name in OWN_NAMES}}
+    return state
 
 
 # ---- doing a job
 
 
-def _done(
-    job: Job, namespace: dict[str, Any], capture: Capture, names: Mapping[int, str]
-) -> Outcome:
-    """Do a job and tell how it ended, whatever it did."""
-    value, failure, text, packed = None, None, "", b""
-    events: list[Event] = []
-    with ExitStack() as stack:
+class Worker:
+    """A rank that has joined: its variables, and what watches over its jobs.
+
+    Parameters
+    ----------
+    state : ParallelState
+        What it knows of itself.
+    capture : Capture
+        What it prints.
+    names : mapping of int to str
+        What the process groups are called, by ``id``.
+    table : Path
+        Where ranks write down what they call, for each other to see.
+    """
+
+    def __init__(
+        self, state: ParallelState, capture: Capture, names: Mapping[int, str], table: Path
+    ) -> None:
+        self._own = {name: getattr(state, name) for name in OWN_NAMES}
+        self._namespace: dict[str, Any] = {"__name__": "__main__", **self._own}
+        self._capture, self._names = capture, names
+        self._pid, self._everyone = os.getpid(), dist.group.WORLD
+        self._log = Log(state.rank, Table(table, state.rank, state.world_size))
+        self._operations = Operations()
+        self._operations.install()
+        os.register_at_fork(after_in_child=_end_with_parent)
+
+    def done(self, job: Job) -> Outcome:
+        """Do a job and tell how it ended, whatever it did."""
+        if job.tell_operations:
+            return Outcome(value=pickle.dumps(self._log.operations))
+        recorder = self._observed(job)
+        value, failure, text, packed = None, None, "", b""
+        try:
+            value = self._value(job)
+        except BaseException as error:
+            failure = failure_of(error, self._names)
+        if os.getpid() != self._pid:
+            os._exit(0)  # a fork that the learner made: the rank itself answers
+        self._operations.observers = []
+        self._operations.forget_groups()
+        notes = self._restored()
+        if failure is None and value is not None:
+            try:
+                text, packed = _shown(value), _packed(value)
+            except BaseException as error:
+                failure = failure_of(error, self._names)
+        return Outcome(
+            text,
+            packed,
+            "\n".join(filter(None, [self._capture.taken(), *notes])),
+            failure,
+            recorder.events() if recorder else (),
+            self._log.summary,
+            groups_gone=self._groups_gone(),
+        )
+
+    def _value(self, job: Job) -> Any:
+        if job.source:
+            return _run_cell(job.source, self._namespace)
+        return _call(job.call, self._own)
+
+    def _observed(self, job: Job) -> Recorder | None:
+        """Begin to watch what the job calls of ``torch.distributed``."""
+        self._log.start(job.number)
+        observers: list[Observer] = [self._log] if job.compare else []
+        recorder = None
         if job.record_from is not None:
-            events = stack.enter_context(recording(namespace["rank"], job.record_from))
-        try:
-            value = _run_cell(job.source, namespace) if job.source else _call(job.call, namespace)
-        except BaseException as error:
-            failure = failure_of(error, names)
-    if failure is None and value is not None:
-        try:
-            text, packed = _shown(value), _packed(value)
-        except BaseException as error:
-            failure = failure_of(error, names)
-    return Outcome(text, packed, capture.taken(), failure, tuple(events))
+            recorder = Recorder(self._own["rank"], job.record_from)
+            observers.append(recorder)
+        self._operations.observers = observers
+        return recorder
+
+    def _restored(self) -> list[str]:
+        """Give the rank its own names and its output back; say what the cell had put there."""
+        notes = []
+        for name, own in self._own.items():
+            now = self._namespace.get(name)
+            if type(now) is not type(own) or now != own:
+                self._namespace[name] = own
+                said = f"the cell set {name} to {reprlib.repr(now)}"
+                notes.append(f"{said}; it is this rank's own again: choose another name")
+        if sys.stdout is not self._capture or sys.stderr is not self._capture:
+            sys.stdout = sys.stderr = self._capture
+            notes.append("the cell replaced sys.stdout or sys.stderr; they are as before again")
+        return notes
+
+    def _groups_gone(self) -> bool:
+        there = distributed_c10d._world.pg_map
+        return dist.group.WORLD is not self._everyone or any(
+            group not in there for group in self._own["groups"].values()
+        )
+
+
+def _end_with_parent() -> None:
+    """Let a fork of this rank die with it; only Linux can."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _run_cell(source: str, namespace: dict[str, Any]) -> Any:
@@ -156,10 +242,9 @@ def _run_cell(source: str, namespace: dict[str, Any]) -> Any:
     return eval(compile(ast.Expression(last.value), CELL, "eval"), namespace)
 
 
-def _call(call: bytes, namespace: Mapping[str, Any]) -> Any:
+def _call(call: bytes, own: Mapping[str, Any]) -> Any:
     """Call a function; parameters named as the rank's variables are filled in."""
     function, given = pickle.loads(call)
-    own = {name: namespace[name] for name in OWN_NAMES}
     args, kwargs = _bound(function, list(given), own)
     return function(*args, **kwargs)
 

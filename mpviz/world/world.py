@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from multiprocessing import current_process
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,13 @@ from ..layout import ParallelLayout
 from ..names import GROUP_KINDS
 from ..rankgrid import Groups
 from ..timeline import Event
+from .matching import matched
 from .pool import Pool, Run
 from .progress import Progress
 from .protocol import CELL, Job
-from .report import Diagnosis
+from .report import DESTROYED, Diagnosis
 from .results import Results, events_of, printed
+from .unfinished import unfinished
 
 if TYPE_CHECKING:
     from ..draw import Picture
@@ -72,6 +75,13 @@ class World:
         Seconds that a run may take, unless it says otherwise.
     threads : int
         Threads that torch may use in each rank.
+    check : bool
+        Compare what the ranks of a group call, each time: a rank whose tensor has another size or
+        type than that of a rank that came before, or which calls something else, raises
+        ``ValueError`` in place of the wrong numbers that gloo would give. Sends and receives are
+        compared as well. When a run is over, what some ranks called and others never did is an
+        error too. This takes some microseconds for each call, and no message. Not compared: sizes
+        in an all-to-all, and what libraries call of process groups below ``torch.distributed``.
 
     Attributes
     ----------
@@ -85,7 +95,14 @@ class World:
     [0, 10]
     """
 
-    def __init__(self, layout: ParallelLayout, *, timeout: float = 60.0, threads: int = 1) -> None:
+    def __init__(
+        self,
+        layout: ParallelLayout,
+        *,
+        timeout: float = 60.0,
+        threads: int = 1,
+        check: bool = True,
+    ) -> None:
         if sys.platform == "win32":
             raise OSError("ranks run on Linux and macOS; on Windows, use mpviz inside WSL")
         if not isinstance(layout, ParallelLayout):
@@ -93,6 +110,7 @@ class World:
         self.layout = layout
         self.timeout = _seconds(timeout)
         self.threads = whole_number("threads", threads)
+        self.check = bool(check)
         self.events: tuple[Event, ...] = ()
         self._busy = threading.Lock()
         self._pool: Pool | None = None
@@ -174,7 +192,8 @@ class World:
         ValueError
             If the function or an argument cannot be sent.
         """
-        return self._run(Job(call=_packed(function, args)), only, timeout, record)
+        job = Job(call=_packed(function, args), compare=self.check)
+        return self._run(job, only, timeout, record)
 
     def cell(
         self,
@@ -196,7 +215,8 @@ class World:
         compile(source, CELL, "exec")
         # For a report on ranks that can tell no more than the number of their line.
         linecache.cache[CELL] = (len(source), None, source.splitlines(keepends=True), CELL)
-        return self._run(Job(source=source or "\n"), only, timeout, record)
+        job = Job(source=source or "\n", compare=self.check)
+        return self._run(job, only, timeout, record)
 
     def observed(self, kind: str) -> Groups:
         """Return the groups of a kind as the processes report them.
@@ -224,7 +244,7 @@ class World:
         ranks = self._ranks(only)
         deadline = self.timeout if timeout is None else _seconds(timeout)
         if record:
-            job = Job(job.source, job.call, record_from=time.perf_counter())
+            job = replace(job, record_from=time.perf_counter())
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("this world is at work; wait, or start another World")
         try:
@@ -240,7 +260,11 @@ class World:
         assert pool is not None
         try:
             with Progress(len(ranks)) as progress:
-                return pool.run(job, ranks, deadline, progress)
+                run = pool.run(job, ranks, deadline, progress)
+            summaries = {rank: outcome.summary for rank, outcome in run.outcomes.items()}
+            if run.complete and not run.interrupted and not matched(summaries):
+                run.unfinished = unfinished(self.layout, pool.operations(ranks))
+            return run
         except BaseException:
             self.close()
             raise
@@ -248,10 +272,12 @@ class World:
     def _judged(self, run: Run, deadline: float) -> Results:
         """Return the results, or raise what went wrong; an unusable run costs the processes."""
         diagnosis = Diagnosis(self.layout, run, deadline)
-        if run.usable and not diagnosis.failures and not run.interrupted:
-            return Results(self.layout, run.outcomes)
         if not run.usable:
             self.close()
+        if run.well:
+            if not run.usable:
+                print(DESTROYED)
+            return Results(self.layout, run.outcomes)
         said = printed({rank: o.output for rank, o in run.outcomes.items() if o.output})
         if said:
             print(said)

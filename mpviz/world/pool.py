@@ -27,6 +27,7 @@ START_DEADLINE = 120.0
 _ANSWER_DEADLINE = 0.7
 _SIGNAL_DEADLINE = 0.3
 _GRACE = 0.5
+_LONGEST_LOG = 4_000
 _STILL = 0.25
 """Seconds for which ranks that wait must not have moved, to be taken for stuck."""
 _AWAKE = 20e-6
@@ -170,7 +171,7 @@ class Pool:
         run.died[rank] = int(process.exitcode or 0)
         assert self._folder is not None
         with suppress(OSError):
-            run.logs[rank] = (self._folder / f"rank-{rank}.log").read_text(errors="replace")[-4000:]
+            run.logs[rank] = _end_of(self._folder / f"rank-{rank}.log")
         return rank
 
     def _hang_up_on_dead(self, ranks: Iterable[int]) -> None:
@@ -305,6 +306,15 @@ def _has_met(rank: int, places: dict[int, Place]) -> bool:
     return bool(place.group) and all(
         other in places and places[other].group == place.group for other in place.group
     )
+
+
+def _end_of(file: Path) -> str:
+    """Return what a rank had written, of very much the end."""
+    left_out = max(0, file.stat().st_size - _LONGEST_LOG)
+    with file.open("rb") as log:
+        log.seek(left_out)
+        text = log.read().decode(errors="replace")
+    return f"… {left_out:,} bytes left out … {text}" if left_out else text
 
 
 def _is_written(file: Path) -> bool:

@@ -26,6 +26,7 @@ ROOMS = {
     "layout": (WHO, set()),
     "presets": (WHO, set()),
     "fitting": (WHO, set()),
+    "waits": (set(), set()),
     "shards": (WHO, set()),
     "schedule": (WHO | {"shards"}, set()),
     "timeline": (WHO | {"shards", "schedule"}, set()),
@@ -33,8 +34,8 @@ ROOMS = {
     "exercises": (PURE, set()),
     "draw": (PURE, {"matplotlib"}),
     "explore": (PURE | {"fitting", "draw"}, HEAVY - {"torch", "cloudpickle"}),
-    "parallel": (PURE, {"torch"}),
-    "world": (PURE | {"parallel"}, {"torch", "cloudpickle", "IPython"}),
+    "parallel": (PURE | {"waits"}, {"torch"}),
+    "world": (PURE | {"waits", "parallel"}, {"torch", "cloudpickle", "IPython"}),
 }
 PROBE = """
 import importlib, sys

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from .._checks import listed
 from ..shards import times
+from ..waits import Awaited, waiting
 
 _LENGTH = 256
 """Bytes of a note that other ranks get to read."""
@@ -78,8 +79,10 @@ def agree(
     if check and group.size() > 1:
         note = problem or f"{described(x)}{purpose}"
         device = _meeting_place(group, x)
-        if not _same_everywhere(group, crc32(note.encode()), device):
-            raise ValueError(_disagreement(group, note, device))
+        here = Awaited("agree", group)
+        mark = crc32(note.encode())
+        if not waiting(here, lambda: _same_everywhere(group, mark, device)):
+            raise ValueError(waiting(here, lambda: _disagreement(group, note, device)))
     if problem:
         raise ValueError(problem)
 

@@ -28,6 +28,13 @@ _ANSWER_DEADLINE = 0.7
 _SIGNAL_DEADLINE = 0.3
 _GRACE = 0.5
 _TELL_DEADLINE = 5.0
+_LONGEST_LOG = 4_000
+_STILL = 0.25
+"""Seconds for which ranks that wait must not have moved, to be taken for stuck."""
+_AWAKE = 20e-6
+"""CPU seconds below which a thread has not left its wait. One message costs it some 150 µs."""
+_AT_WORK = 0.03
+"""Share of a core that a process uses when data comes in. One that only waits uses 0.01."""
 
 Answers = SimpleQueue[tuple[int, bytes | None]]
 Orders = SimpleQueue[tuple[bytes | None, Answers] | None]
@@ -163,7 +170,7 @@ class Pool:
                 except Empty:
                     watch(len(run.outcomes))
                     self._hang_up_on_dead(waiting)
-                    if _is_hopeless(run) and self._all_stuck(waiting):
+                    if _is_hopeless(run) and left > _GRACE and self._all_stuck(waiting):
                         break
         except KeyboardInterrupt:
             run.interrupted = True
@@ -184,7 +191,7 @@ class Pool:
         run.died[rank] = int(process.exitcode or 0)
         assert self._folder is not None
         with suppress(OSError):
-            run.logs[rank] = (self._folder / f"rank-{rank}.log").read_text(errors="replace")[-4000:]
+            run.logs[rank] = _end_of(self._folder / f"rank-{rank}.log")
         return rank
 
     def _hang_up_on_dead(self, ranks: Iterable[int]) -> None:
@@ -194,12 +201,19 @@ class Pool:
                 self._members[rank].hang_up()
 
     def _all_stuck(self, ranks: Iterable[int]) -> bool:
-        """Whether all these ranks wait for somebody who does not come."""
-        places = self._answered(ranks)
-        if not all(rank in places and places[rank].waits_in for rank in ranks):
+        """Whether all these ranks wait for somebody who does not come.
+
+        They are asked twice. Of ranks that pass from one wait to the next, each may be seen in one,
+        though no two ever waited at once; who has not moved in between was in one all the time.
+        """
+        before = self._answered(ranks)
+        if not _all_wait(ranks, before):
             return False
-        # Where all have come together, they are at work and will be through.
-        return not any(_has_met(rank, places) for rank in places)
+        time.sleep(_STILL)
+        places = self._answered(ranks)
+        return _all_wait(ranks, places) and all(
+            _is_still(before[rank], places[rank]) for rank in ranks
+        )
 
     # ---- where they are
 
@@ -290,6 +304,20 @@ def _conversation(rank: int, jobs: Connection) -> tuple[Thread, Orders]:
     return thread, orders
 
 
+def _all_wait(ranks: Iterable[int], places: dict[int, Place]) -> bool:
+    """Whether all these ranks wait, none of them for ranks that are all there too."""
+    if not all(rank in places and places[rank].waits_in for rank in ranks):
+        return False
+    # Where all have come together, they are at work and will be through.
+    return not any(_has_met(rank, places) for rank in places)
+
+
+def _is_still(before: Place, after: Place) -> bool:
+    """Whether a rank stayed in one wait, and no data was on its way to it."""
+    used = after.used - before.used
+    return after.ran - before.ran < _AWAKE and used < _AT_WORK * _STILL
+
+
 def _has_met(rank: int, places: dict[int, Place]) -> bool:
     """Whether everybody whom a rank waits for is there too."""
     place = places[rank]
@@ -298,6 +326,15 @@ def _has_met(rank: int, places: dict[int, Place]) -> bool:
     return bool(place.group) and all(
         other in places and places[other].group == place.group for other in place.group
     )
+
+
+def _end_of(file: Path) -> str:
+    """Return what a rank had written, of very much the end."""
+    left_out = max(0, file.stat().st_size - _LONGEST_LOG)
+    with file.open("rb") as log:
+        log.seek(left_out)
+        text = log.read().decode(errors="replace")
+    return f"… {left_out:,} bytes left out … {text}" if left_out else text
 
 
 def _is_written(file: Path) -> bool:

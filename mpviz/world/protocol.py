@@ -54,8 +54,13 @@ class Place:
         ``"dp"`` …; ``"world"`` for all ranks, empty for a group made by the learner.
     peer : int, optional
         The other rank of a send or recv.
+    message : str
+        What it waits for from that rank, in words, if the code that waits says so.
     silent : bool
         Whether the rank did not answer at all.
+    ran, used : float
+        CPU seconds of the thread that works, and of the whole process but for its answers: whether
+        it has moved since it was asked before.
     """
 
     file: str = ""
@@ -65,7 +70,10 @@ class Place:
     group: tuple[int, ...] = ()
     group_name: str = ""
     peer: int | None = None
+    message: str = ""
     silent: bool = False
+    ran: float = field(default=0.0, compare=False)
+    used: float = field(default=0.0, compare=False)
 
 
 SENDS, RECEIVES = ("send", "isend"), ("recv", "irecv")
@@ -162,6 +170,12 @@ class Failure:
         The traceback, the package's own frames left out.
     disconnects : bool
         Whether it comes out of the communication itself; gloo then gives up the connection.
+    timed_out : bool
+        Whether it is a wait for other ranks that took too long.
+    awaited : tuple of int
+        The ranks that it waited for; empty if that is not known.
+    at : float
+        When, by ``time.perf_counter``, a clock that all processes of a machine share.
     """
 
     kind: str
@@ -169,6 +183,9 @@ class Failure:
     place: Place
     trace: str
     disconnects: bool = False
+    timed_out: bool = False
+    awaited: tuple[int, ...] = field(default=(), compare=False)
+    at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)

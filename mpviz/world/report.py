@@ -5,18 +5,24 @@ import signal
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from ..layout import ParallelLayout
+from .excerpt import excerpt
 from .pool import Run
 from .protocol import CELL, Failure, Place
+from .whereabouts import LONGEST_CODE
 
 T = TypeVar("T")
+Errors = list[tuple[Failure, list[int]]]
 
 _NOWHERE = "outside your code"
 _MOST_GROUPS = 6
 _MOST_RANKS = 16
+_AT_ONCE = 0.05
+"""Seconds within which errors count as simultaneous: their order is then that of the ranks."""
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
 _NOT_THE_SAME = (
     "so they do not mean the same group, or not the same size "
@@ -58,7 +64,8 @@ class Diagnosis:
     def states(self) -> dict[int, str]:
         """For each rank that took part, in a word or two: what became of it."""
         states = dict.fromkeys(self.run.outcomes, "done")
-        states |= {rank: self._headline(failure) for rank, failure in self.failures.items()}
+        states |= {rank: f"raised {failure.kind}" for rank, failure in self.failures.items()}
+        states |= {rank: _outcome(self.failures[rank]) for rank in self._followers}
         states |= {rank: f"died, {_cause(code)}" for rank, code in self.run.died.items()}
         for rank, place in self.run.places.items():
             silent = "no answer" if place.silent else "busy"
@@ -80,34 +87,54 @@ class Diagnosis:
     def _deaths(self) -> list[str]:
         lines = []
         for code, ranks in _by(self.run.died).items():
-            lines.append(f"{named_ranks(ranks)} died: {_cause(code)}.")
+            lines.append(f"{_ranks(ranks)} died: {_cause(code)}.")
             logs = {self.run.logs.get(rank, "").strip() for rank in ranks} - {""}
             lines += [f"  it had written: {log}" for log in sorted(logs)]
         return lines
 
     def _raised(self) -> list[str]:
-        own = {r: f for r, f in self.failures.items() if not self._is_consequence(f)}
+        """Say what was raised, the earliest first; of all that only follows from it, one line."""
+        own = {r: f for r, f in self.failures.items() if r not in self._followers}
+        told, rest = _told_and_rest(_in_order(own))
         lines = []
-        by_failure = list(_by(own).items())
-        for failure, ranks in by_failure[:_MOST_GROUPS]:
+        for failure, ranks in told:
             count = f"{len(ranks)} of {len(self.states)} ranks raised"
             lines.append(f"{count} {failure.kind}: {failure.message}".rstrip(": "))
-            lines.append(f"  {named_ranks(ranks)}, {where(failure.place)}")
-        if len(by_failure) > _MOST_GROUPS:
-            lines.append(f"… and {len(by_failure) - _MOST_GROUPS} more such errors")
-        lost = sorted(set(self.failures) - set(own))
-        if lost:
-            lines.append(f"{named_ranks(lost)} then lost the connection.")
+            lines.append(f"  {_ranks(ranks)}, {where(failure.place)}")
+        if rest:
+            kinds = _by({rank: failure.kind for failure, ranks in rest for rank in ranks})
+            counts = "; ".join(f"{kind} on {_ranks(ranks)}" for kind, ranks in kinds.items())
+            lines.append(f"… and {len(rest)} more such errors: {counts}")
+        if self._followers:
+            ends = sorted({_outcome(self.failures[rank]) for rank in self._followers})
+            lines.append(f"{_ranks(self._followers)} then {' or '.join(ends)}.")
         return lines
 
-    def _headline(self, failure: Failure) -> str:
-        return "lost the connection" if self._is_consequence(failure) else f"raised {failure.kind}"
+    @cached_property
+    def _followers(self) -> set[int]:
+        """Ranks that raised only because another had died or raised."""
+        lost = {rank for rank, failure in self.failures.items() if _is_loss(failure)}
+        if not self.run.died and len(lost) == len(self.failures):
+            lost = set()
+        waited = {r: self._missed(r, f) for r, f in self.failures.items() if _is_timeout(f)}
+        # Where nobody else failed, a timeout is what there is to tell; others may follow from it.
+        reasons = {*self.run.died, *(self.failures.keys() - waited.keys())}
+        reasons |= {rank for rank, missed in waited.items() if not missed}
+        late: set[int] = set()
+        while more := {r for r, missed in waited.items() if missed & (reasons | late)} - late:
+            late |= more
+        return lost | late
 
-    def _is_consequence(self, failure: Failure) -> bool:
-        """Whether a rank failed only because another was gone."""
-        return _is_loss(failure) and (
-            bool(self.run.died) or not all(map(_is_loss, self.failures.values()))
-        )
+    def _missed(self, rank: int, failure: Failure) -> set[int]:
+        """Return the ranks that had failed before this one was tired of waiting for them."""
+        earlier = {
+            other
+            for other, theirs in self.failures.items()
+            if other != rank and (_is_timeout(theirs) or theirs.at <= failure.at)
+        }
+        if failure.awaited:
+            return (earlier | set(self.run.died)) & set(failure.awaited)
+        return {r for r in earlier if not _is_timeout(self.failures[r])} | set(self.run.died)
 
     def _waits(self) -> list[str]:
         waiting = {r: p for r, p in sorted(self.run.places.items()) if p.waits_in}
@@ -117,9 +144,27 @@ class Diagnosis:
         lines = []
         for (call, _, line), ranks in by_call.items():
             lines.append(
-                f"{named_ranks(ranks)} {'wait' if len(ranks) > 1 else 'waits'} in {call}, {line}"
+                f"{_ranks(ranks)} {'wait' if len(ranks) > 1 else 'waits'} in {call}, {line}"
             )
-            lines += self._meetings(ranks)
+            lines += self._messages([rank for rank in ranks if waiting[rank].message])
+            lines += self._meetings([rank for rank in ranks if not waiting[rank].message])
+        return lines
+
+    def _messages(self, ranks: list[int]) -> list[str]:
+        """Say which message each rank waits for; where its sender waits itself, only that."""
+        places = self.run.places
+        idle = {rank for rank in ranks if _waits_too(places.get(places[rank].peer or 0))}
+        if len(idle) == len(ranks):
+            idle = set()  # they wait for each other
+        lines = []
+        for rank in [rank for rank in ranks if rank not in idle]:
+            place = places[rank]
+            sender = self._with_reasons([place.peer or 0])
+            lines.append(f"  rank {rank} waits for {place.message}: {sender}")
+        lines = _first(lines, "ranks")
+        if idle:
+            verb = "wait" if len(idle) > 1 else "waits"
+            lines.append(f"  {_ranks(idle)} {verb} for ranks that wait themselves")
         return lines
 
     def _meetings(self, ranks: list[int]) -> list[str]:
@@ -133,45 +178,84 @@ class Diagnosis:
         for group, here in by_group.items():
             absent = [rank for rank in group if rank not in here]
             if absent:
-                came = f"  {self._named(group, here)}: {named_ranks(here)} came"
+                came = f"  {self._named(group, here)}: {_ranks(here)} came"
                 lines.append(f"{came}, never came: {self._with_reasons(absent)}")
             elif group:
                 lines.append(f"  {self._named(group, here)}: all came; {_NOT_THE_SAME}")
-        if len(lines) > _MOST_GROUPS:
-            more = len(lines) - _MOST_GROUPS
-            lines = [*lines[:_MOST_GROUPS], f"  … and {more} more such groups"]
-        return lines
+        return _first(lines, "groups")
 
     def _named(self, group: tuple[int, ...], here: list[int]) -> str:
         """Return what a group is called, and its ranks."""
         place = self.run.places[here[0]]
         if place.peer is not None:
-            return f"ranks {few(group)}"
+            return f"ranks {_few(group)}"
         if len(group) == self.layout.world_size:
             return "all ranks"
         kind = place.group_name
-        return f"{kind} group {few(group)}" if kind not in ("", "new_group") else few(group)
+        return f"{kind} group {_few(group)}" if kind not in ("", "new_group") else _few(group)
 
     def _with_reasons(self, ranks: Iterable[int]) -> str:
         states = self.states
         reasons = _by({rank: states.get(rank, "not asked to run") for rank in ranks})
-        return "; ".join(f"{named_ranks(who)} ({reason})" for reason, who in reasons.items())
+        return "; ".join(f"{_ranks(who)} ({reason})" for reason, who in reasons.items())
 
     def _busy(self) -> list[str]:
         places = self.run.places.items()
         busy = {r: where(p) for r, p in places if not p.waits_in and not p.silent}
         return [
-            f"{named_ranks(ranks)} busy {'at ' * (line != _NOWHERE)}{line}"
+            f"{_ranks(ranks)} busy {'at ' * (line != _NOWHERE)}{line}"
             for line, ranks in _by(busy).items()
         ]
 
     def _silent(self) -> list[str]:
         silent = [rank for rank, place in self.run.places.items() if place.silent]
-        return [f"{named_ranks(silent)} did not answer: stopped, or too busy"] if silent else []
+        return [f"{_ranks(silent)} did not answer: stopped, or too busy"] if silent else []
 
 
 def _is_loss(failure: Failure) -> bool:
-    return any(words in failure.message for words in _LOST)
+    return failure.disconnects and any(words in failure.message for words in _LOST)
+
+
+def _is_timeout(failure: Failure) -> bool:
+    return failure.timed_out and not _is_loss(failure)
+
+
+def _outcome(failure: Failure) -> str:
+    """Return what became of a rank whose error only follows from another's."""
+    return "lost the connection" if _is_loss(failure) else "waited in vain"
+
+
+def _waits_too(place: Place | None) -> bool:
+    return place is not None and bool(place.waits_in)
+
+
+def _in_order(failures: Mapping[int, Failure]) -> Errors:
+    """Return failures and their ranks, the earliest first; simultaneous ones in rank order."""
+    groups = _by(failures)
+    first = {failure: min(failures[rank].at for rank in ranks) for failure, ranks in groups.items()}
+    bursts: dict[Failure, int] = {}
+    number, before = 0, 0.0
+    for failure in sorted(groups, key=first.__getitem__):
+        number += first[failure] - before > _AT_ONCE
+        bursts[failure], before = number, first[failure]
+    return sorted(groups.items(), key=lambda group: (bursts[group[0]], group[1]))
+
+
+def _told_and_rest(failures: Errors) -> tuple[Errors, Errors]:
+    """Choose the errors to be told in full: one of each kind and line, then repetitions."""
+    firsts = {(f.kind, f.place): n for n, (f, _) in reversed(list(enumerate(failures)))}
+    again = set(range(len(failures))) - set(firsts.values())
+    chosen = {*[*sorted(firsts.values()), *sorted(again)][:_MOST_GROUPS]}
+    told = [failure for n, failure in enumerate(failures) if n in chosen]
+    return told, [failure for n, failure in enumerate(failures) if n not in chosen]
+
+
+def _first(lines: list[str], what: str) -> list[str]:
+    """Return the first lines, and how many there are besides."""
+    if len(lines) <= _MOST_GROUPS:
+        return lines
+    more = len(lines) - _MOST_GROUPS
+    return [*lines[:_MOST_GROUPS], f"  … and {more} more such {what}"]
 
 
 def where(place: Place) -> str:
@@ -180,7 +264,8 @@ def where(place: Place) -> str:
         return _NOWHERE
     in_cell = place.file == CELL or "ipykernel_" in place.file or place.file.startswith("<ipython")
     file = "" if in_cell else f" of {Path(place.file).name}"
-    code = place.code or linecache.getline(place.file, place.line).strip()
+    line = linecache.getline(place.file, place.line).strip()
+    code = place.code or excerpt(line, line=LONGEST_CODE)
     return f"line {place.line}{file}: {code}" if code else f"line {place.line}{file}"
 
 
@@ -200,14 +285,12 @@ def _by(values: Mapping[int, T]) -> dict[T, list[int]]:
     return grouped
 
 
-def named_ranks(ranks: Iterable[int]) -> str:
-    """Return ranks as text: "rank 3", "ranks 0 1 2"."""
+def _ranks(ranks: Iterable[int]) -> str:
     ranks = sorted(ranks)
-    return f"rank{'s' if len(ranks) > 1 else ''} {few(ranks)}"
+    return f"rank{'s' if len(ranks) > 1 else ''} {_few(ranks)}"
 
 
-def few(ranks: Iterable[int]) -> str:
-    """Return numbers as text, of very many the first ones and the last."""
+def _few(ranks: Iterable[int]) -> str:
     words = [str(rank) for rank in ranks]
     if len(words) > _MOST_RANKS:
         words = [*words[: _MOST_RANKS - 2], "…", words[-1]]

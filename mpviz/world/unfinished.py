@@ -8,7 +8,9 @@ from ..layout import ParallelLayout
 from ..names import GROUP_KINDS
 from .matching import mismatch
 from .protocol import SENDS, Operation, Place
-from .report import few, named_ranks, where
+from .report import _few as few
+from .report import _ranks as named_ranks
+from .report import where
 
 _MOST_LINES = 6
 

@@ -277,7 +277,8 @@ def _bound(
 def _shown(value: Any) -> str:
     """Return a result as text: as Python shows it, but text itself without quotes."""
     text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
+    left_out = len(text) - _LONGEST_TEXT
+    return f"{text[:_LONGEST_TEXT]}… {left_out:,} characters left out" if left_out > 0 else text
 
 
 def _packed(value: Any) -> bytes:

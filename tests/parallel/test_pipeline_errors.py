@@ -228,6 +228,151 @@ def test_a_rank_that_needs_no_inputs_may_have_none(world):
     assert list(world.cell(source + "torch.Tensor.mean)")) == ["nothing"] * 2
 
 
+# ---- a stage whose output requires no gradient
+
+CUTTING = """
+from functools import partial
+
+class Detaches(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).detach()
+
+class Without(nn.Linear):
+    @torch.no_grad()
+    def forward(self, x):
+        return super().forward(x)
+
+class Rounds(nn.Module):
+    def forward(self, x):
+        return x.detach().round()
+
+class Later(nn.Linear):
+    calls = 0
+    def forward(self, x):
+        self.calls += 1
+        y = super().forward(x)
+        return y if self.calls < 3 else y.detach()
+
+def frozen(kind):
+    return kind(4, 4).requires_grad_(False)
+
+def cut(plan, odd, loss=torch.Tensor.mean, timeout=LONG, inputs=None):
+    # What execute says, and which parameters of this rank have a gradient.
+    torch.manual_seed(0)
+    stages = {n: odd.get(n, partial(nn.Linear, 4, 4))() for n in plan.stages_of(pp_rank)}
+    inputs = torch.ones(plan.microbatches, 2, 4) if inputs is None else inputs
+    answer = said(plan, stages, loss=loss, timeout=timeout, inputs=inputs)
+    weights = {n: stage.weight for n, stage in stages.items() if isinstance(stage, nn.Linear)}
+    return answer, {n: weight.grad is not None for n, weight in weights.items()}
+
+SHORT = schedule.one_forward_one_backward(pp=2, microbatches=3)
+GPIPE = schedule.gpipe(pp=4, microbatches=4)
+ONE = schedule.one_forward_one_backward(pp=4, microbatches=6)
+LOOP = schedule.interleaved_1f1b(pp=4, microbatches=4)
+V = schedule.zero_bubble_v(pp=4, microbatches=6)
+H1 = schedule.zero_bubble_h1(pp=4, microbatches=6)
+"""
+
+
+@pytest.fixture(scope="module")
+def four():
+    with World(ParallelLayout(gpus_per_node=4, pp=4), timeout=60) as world:
+        world.cell(PROGRAM + CUTTING)
+        yield world
+
+
+def cuts(stage, *, last=False):
+    return (
+        f"stage {stage} cuts the graph: {'the loss' if last else 'its output'} requires no "
+        f"gradient, so parameters of this stage, or of one before it, would get none. Let it not "
+        f"detach and not run under no_grad; what shall not learn is frozen by requires_grad_(False)"
+    )
+
+
+CUTS = {
+    "the first stage detaches": ("ONE, {0: partial(Detaches, 4, 4)}", cuts(0)),
+    "a stage in the middle detaches": ("ONE, {2: partial(Detaches, 4, 4)}", cuts(2)),
+    "the last stage detaches": ("ONE, {3: partial(Detaches, 4, 4)}", cuts(3, last=True)),
+    "the loss detaches": ("ONE, {}, lambda y: y.detach().mean()", cuts(3, last=True)),
+    "the loss is made anew": ("ONE, {}, lambda y: torch.tensor(1.0)", cuts(3, last=True)),
+    "a stage runs under no_grad": ("GPIPE, {1: partial(Without, 4, 4)}", cuts(1)),
+    "a backward in two halves": ("H1, {1: partial(Without, 4, 4)}", cuts(1)),
+    "two chunks on a rank": ("LOOP, {5: partial(Without, 4, 4)}", cuts(5)),
+    "a V": ("V, {2: partial(Detaches, 4, 4)}", cuts(2)),
+    "the turn of a V": ("V, {3: partial(Detaches, 4, 4)}", cuts(3)),
+    "behind the turn of a V": ("V, {4: partial(Detaches, 4, 4)}", cuts(4)),
+    "no parameters, but those before": ("ONE, {2: Rounds}", cuts(2)),
+    "a frozen one, but those before learn": ("ONE, {2: lambda: frozen(Without)}", cuts(2)),
+    "two of them": ("ONE, {n: partial(Detaches, 4, 4) for n in (1, 2)}", cuts(1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_a_stage_that_cuts_the_graph_is_an_error_on_every_rank(four, name):
+    call, text = CUTS[name]
+    start = time.perf_counter()
+    answers = list(four.cell(f"cut({call})"))
+    assert time.perf_counter() - start < LONG / 2
+    assert [answer for answer, _ in answers] == [("ValueError", text, [])] * 4
+    assert not any(any(learnt.values()) for _, learnt in answers)
+    # And the pipeline is as good as new.
+    answers = list(four.cell("cut(ONE, {})"))
+    assert answers == [("nothing", {rank: True}) for rank in range(4)]
+
+
+UNCUT = {
+    "the first stages are frozen": (
+        "{0: lambda: frozen(nn.Linear), 1: lambda: frozen(nn.Linear)}", (2, 3),
+    ),
+    "frozen stages that run under no_grad": (
+        "{0: lambda: frozen(Without), 1: lambda: frozen(Detaches)}", (2, 3),
+    ),
+    "a frozen stage behind others that learn": ("{2: lambda: frozen(nn.Linear)}", (0, 1, 3)),
+    "a first stage without parameters": ("{0: Rounds}", (1, 2, 3)),
+    "all stages are frozen": (
+        "{n: lambda: frozen(Without) for n in range(4)}", (),
+    ),
+    "functions in place of modules": (
+        "{0: lambda: torch.Tensor.detach, 2: lambda: torch.sin}", (1, 3),
+    ),
+    "an embedding of whole numbers": (
+        "{0: lambda: nn.Embedding(7, 4)}, inputs=torch.ones(6, 2, dtype=torch.int64)", (1, 2, 3),
+    ),
+    "a frozen embedding under no_grad": (
+        "{0: lambda: torch.no_grad()(nn.Embedding(7, 4).requires_grad_(False))}, "
+        "inputs=torch.ones(6, 2, dtype=torch.int64)",
+        (1, 2, 3),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("plan", ["ONE", "H1"])
+@pytest.mark.parametrize("name", UNCUT)
+def test_what_has_nothing_to_learn_may_require_no_gradient(four, name, plan):
+    odd, learn = UNCUT[name]
+    answers = list(four.cell(f"cut({plan}, {odd})"))
+    assert [answer for answer, _ in answers] == ["nothing"] * 4
+    assert {n for _, learnt in answers for n, has in learnt.items() if has} == set(learn)
+
+
+def test_a_group_of_one_hears_of_a_cut_as_well():
+    with World(ParallelLayout(gpus_per_node=1), timeout=60) as world:
+        world.cell(PROGRAM + CUTTING)
+        (answer,) = world.cell("cut(schedule.parse('0F0 0B0'), {0: partial(Detaches, 4, 4)})")
+        assert answer == (("ValueError", cuts(0, last=True), []), {0: False})
+
+
+def test_a_microbatch_that_is_cut_later_is_an_error_at_once():
+    with World(ParallelLayout(gpus_per_node=2, pp=2), timeout=30) as world:
+        world.cell(PROGRAM + CUTTING)
+        world.cell("cut(SHORT, {})")
+        answers = list(world.cell("cut(SHORT, {0: partial(Later, 4, 4)}, timeout=2)"))
+    (failed, _), (waited, _) = answers
+    text = f"{cuts(0)} (first for microbatch 2)"
+    assert failed == ("ValueError", text, ["in 0F2 on pipeline rank 0"])
+    assert waited[0] == "TimeoutError"
+
+
 # ---- while others wait; after each of these a group is of no use, so each has its own world
 
 WHILE_OTHERS_WAIT = {

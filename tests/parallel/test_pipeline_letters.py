@@ -8,14 +8,15 @@ from schedule.plans import plans_of
 
 from mpviz.parallel.agreement import described
 from mpviz.parallel.pipeline.letters import (
+    Header,
     Letter,
-    header_of,
     like,
     made_by,
+    read,
     receipts,
-    shape_in,
     shape_of,
     taken_by,
+    written,
 )
 from mpviz.schedule import Action
 
@@ -77,16 +78,17 @@ def test_the_ends_take_and_make_nothing():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 1, 5), (1,) * 8])
-def test_a_header_says_shape_and_dtype(shape, dtype):
-    tensor = torch.empty(shape, dtype=dtype)
-    assert shape_in(header_of(tensor)) == (shape, dtype) == shape_of(tensor)
+@pytest.mark.parametrize(("learns", "cut"), [(True, None), (False, None), (False, 0), (True, 63)])
+def test_a_header_is_read_as_it_was_written(shape, dtype, learns, cut):
+    header = Header(shape_of(torch.empty(shape, dtype=dtype)), learns, cut)
+    assert read(written(header)) == header == ((shape, dtype), learns, cut)
 
 
 def test_what_a_header_cannot_say_is_refused():
     with pytest.raises(ValueError, match=r"at most 8 dimensions .* got 1×1×1×1×1×1×1×1×1 float32"):
-        header_of(torch.ones((1,) * 9))
+        written(Header(((1,) * 9, torch.float32)))
     with pytest.raises(ValueError, match="got 2 int64"):
-        header_of(torch.ones(2, dtype=torch.int64))
+        written(Header(((2,), torch.int64)))
 
 
 def test_shapes_are_described():

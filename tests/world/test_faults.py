@@ -165,6 +165,91 @@ def test_a_million_lines_of_a_library_in_c(world):
     assert len(results.output[0]) < 30_000
 
 
+LONG = {
+    "ten megabytes": (
+        "raise ValueError('a' * 10_000_000)",
+        [f"2 of 2 ranks raised ValueError: {'a' * 2000} … 9,998,000 characters left out"],
+    ),
+    "an exit with ten megabytes": (
+        "sys.exit('a' * 10_000_000)",
+        [f"2 of 2 ranks raised SystemExit: the rank called exit('{'a' * 1978} … 9,998,024 "
+         f"characters left out"],
+    ),
+    "a hundred thousand lines": (
+        "raise ValueError('\\n'.join(map(str, range(100_000))))",
+        ["2 of 2 ranks raised ValueError: 0", *map(str, range(1, 200)),
+         "… 99,750 lines left out …", *map(str, range(99_950, 100_000))],
+    ),
+    "a long name": (
+        "raise type('E' * 1_000_000, (Exception,), {})",
+        [f"2 of 2 ranks raised {'E' * 200}"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "begins"), LONG.values(), ids=LONG)
+def test_a_message_is_cut_as_prints_are(world, source, begins):
+    said, _ = failed(world, source)
+    assert said.splitlines()[: len(begins)] == begins
+    assert said.splitlines()[len(begins) :] == [f"  ranks 0 1, line 2: {source}"]
+
+
+def test_a_line_of_a_megabyte_is_cut():
+    with World(LAYOUT) as world, pytest.raises(RanksError) as caught:
+        world.cell(f"1 / 0; x = '{'a' * 1_000_000}'")
+    line = f"  ranks 0 1, line 1: 1 / 0; x = '{'a' * 188} … 999,813 characters left out"
+    assert str(caught.value).splitlines()[1] == line
+
+
+def test_a_syntax_error_of_a_megabyte_is_cut(world):
+    with pytest.raises(RanksError) as caught:
+        world.run(compile, "x = ) " + "a" * 1_000_000, "model.py", "exec")
+    line = f"  ranks 0 1, line 1 of model.py: x = ) {'a' * 194} … 999,806 characters left out"
+    assert str(caught.value).splitlines()[1] == line
+
+
+def test_a_trace_is_cut_too(world):
+    with pytest.raises(RanksError) as caught:
+        world.cell("raise ValueError('a\\n' * 1_000_000)")
+    for failure in caught.value.diagnosis.failures.values():
+        assert len(failure.trace) < 10_000
+        assert "lines left out" in failure.trace
+
+
+def test_what_is_left_out_of_a_result_is_said(world):
+    results = world.cell("'a' * 1_000_000")
+    assert results._outcomes[0].text == "a" * 4000 + "… 996,000 characters left out"
+
+
+def test_what_a_dead_rank_had_written_at_length(world):
+    said, _ = failed(world, "if rank == 1: os.system('seq 100000'); os.kill(os.getpid(), 9)")
+    lines = said.splitlines()
+    assert lines[1].startswith("  it had written: … 584,895 bytes left out … ")
+    assert "99999" in lines and "100000" in lines
+    assert len(said) < 6000
+
+
+CHAIN = """
+error = ValueError('the last')
+for n in range(5_000):
+    before, error = error, ValueError(n)
+    error.__context__ = before
+raise error
+"""
+
+
+def test_an_error_behind_thousands_of_others(world):
+    said, _ = failed(world, CHAIN)
+    assert said.startswith("2 of 2 ranks raised ValueError: 4999")
+
+
+def test_errors_in_a_circle(world):
+    said, _ = failed(
+        world, "a, b = ValueError(1), ValueError(2)\na.__cause__, b.__cause__ = b, a\nraise a"
+    )
+    assert said.startswith("2 of 2 ranks raised ValueError: 1")
+
+
 def test_standard_input_is_empty(world):
     source = "import os, sys; (sys.stdin.read(), os.read(0, 9), os.system('cat'))"
     assert list(world.cell(source)) == [("", b"", 0)] * 2

@@ -86,7 +86,115 @@ def test_of_many_errors_the_first_six_are_told(ways, left_out):
     layout = ParallelLayout(nodes=8, gpus_per_node=8)
     lines = said(Run({rank: failed(message=f"on rank {rank}") for rank in range(ways)}), layout)
     assert lines[10] == f"1 of {ways} ranks raised ZeroDivisionError: on rank 5"
-    assert lines[12:] == ([f"… and {left_out} more such errors"] if left_out else [])
+    ranks = "rank 6" if ways == 7 else "ranks 6 7 8 9 10 11 12 13 14 15 16 17 18 19 … 63"
+    more = f"… and {left_out} more such errors: ZeroDivisionError on {ranks}"
+    assert lines[12:] == ([more] if left_out else [])
+
+
+def test_of_each_kind_and_line_one_is_told_before_any_is_repeated():
+    ways = {rank: failed(message=f"on rank {rank}") for rank in range(12)}
+    ways |= {7: failed("KeyError", "'a'"), 9: failed("KeyError", "'b'"), 10: failed("OSError", "")}
+    ways[11] = failed("KeyError", "'a'", Place(CELL, 9, "x['a']"))
+    lines = said(Run(ways))
+    told = [line for line in lines if "raised" in line]
+    assert told == [
+        "1 of 12 ranks raised ZeroDivisionError: on rank 0",
+        "1 of 12 ranks raised ZeroDivisionError: on rank 1",
+        "1 of 12 ranks raised ZeroDivisionError: on rank 2",
+        "1 of 12 ranks raised KeyError: 'a'",
+        "1 of 12 ranks raised OSError",
+        "1 of 12 ranks raised KeyError: 'a'",
+    ]
+    assert lines[-1] == (
+        "… and 6 more such errors: ZeroDivisionError on ranks 3 4 5 6 8; KeyError on rank 9"
+    )
+
+
+# ---- causes, and what follows from them
+
+
+def at(seconds, kind="ValueError", message="the cause", awaited=()):
+    timed_out = kind == "TimeoutError"
+    failure = Failure(kind, message, LINE, "", timed_out, timed_out, awaited, seconds)
+    return Outcome(failure=failure)
+
+
+def tired(seconds, *awaited):
+    return at(seconds, "TimeoutError", f"waited for {awaited}", awaited)
+
+
+def errors(run, layout=LAYOUT):
+    """Which ranks are said to have raised, in order, and what is said of the others."""
+    lines = said(run, layout)
+    raised = [line for line in lines if " ranks raised " in line]
+    places = [lines[lines.index(line) + 1].split(",")[0].strip() for line in raised]
+    return places, [line for line in lines if " then " in line]
+
+
+def test_the_earliest_error_is_told_first():
+    run = Run({0: at(9.0, message="a"), 1: at(7.0, message="b"), 2: at(8.0, message="c")})
+    assert errors(run) == (["rank 1", "rank 2", "rank 0"], [])
+    assert said(run)[0] == "1 of 3 ranks raised ValueError: b"
+
+
+def test_errors_at_the_same_time_are_told_in_the_order_of_the_ranks():
+    run = Run({n: at(5.0 - 0.001 * n, message=f"{n}") for n in range(4)} | {4: at(1.0)})
+    assert errors(run) == (["rank 4", "rank 0", "rank 1", "rank 2", "rank 3"], [])
+
+
+def test_an_error_of_several_ranks_counts_from_the_first_of_them():
+    run = Run({0: at(9.0, message="a"), 1: at(8.0, message="b"), 2: at(3.0, message="a")})
+    assert errors(run) == (["ranks 0 2", "rank 1"], [])
+
+
+def test_timeouts_in_a_row_behind_an_error_are_one_line():
+    outcomes = {rank: tired(60 + 0.01 * rank, rank + 1) for rank in range(7)} | {7: at(1.0)}
+    run = Run(outcomes)
+    assert errors(run) == (["rank 7"], ["ranks 0 1 2 3 4 5 6 then waited in vain."])
+    states = Diagnosis(LAYOUT, run, 60).states
+    assert states == dict.fromkeys(range(7), "waited in vain") | {7: "raised ValueError"}
+
+
+def test_timeouts_and_lost_connections_behind_an_error_are_one_line():
+    run = Run({0: tired(60, 1), 1: lost(), 2: at(1.0)})
+    assert errors(run) == (["rank 2"], ["ranks 0 1 then lost the connection or waited in vain."])
+
+
+def test_a_timeout_behind_a_dead_rank_is_not_what_went_wrong():
+    run = Run({0: tired(60, 1), 1: tired(61, 2)}, died={2: -9})
+    assert errors(run) == ([], ["ranks 0 1 then waited in vain."])
+    assert said(run)[0] == "rank 2 died: killed by signal 9 (SIGKILL)."
+
+
+def test_a_timeout_behind_a_rank_that_never_failed_is_what_went_wrong():
+    # Rank 2 is still busy; rank 1 gave it up, and rank 0 gave up rank 1.
+    run = Run({0: tired(59, 1), 1: tired(60, 2)}, places={2: BUSY})
+    assert errors(run) == (["rank 1"], ["rank 0 then waited in vain."])
+
+
+def test_ranks_that_gave_each_other_up_both_raised():
+    run = Run({0: tired(60, 1), 1: tired(60, 0), 2: DONE})
+    assert errors(run) == (["rank 0", "rank 1"], [])
+
+
+def test_a_timeout_before_the_error_of_whom_it_waited_for_does_not_follow_from_it():
+    run = Run({0: tired(2, 1), 1: at(9.0)})
+    assert errors(run) == (["rank 0", "rank 1"], [])
+
+
+def test_a_timeout_behind_another_rank_than_the_one_that_raised_is_told():
+    run = Run({0: tired(60, 1), 1: DONE, 2: at(1.0)})
+    assert errors(run) == (["rank 2", "rank 0"], [])
+
+
+def test_a_timeout_that_cannot_say_for_whom_follows_from_an_earlier_error():
+    assert errors(Run({0: tired(60), 2: at(1.0)})) == (["rank 2"], ["rank 0 then waited in vain."])
+    assert errors(Run({0: tired(2), 2: at(3.0)})) == (["rank 0", "rank 2"], [])
+
+
+def test_an_error_of_the_readers_own_is_no_lost_connection():
+    run = Run({0: failed("OSError", "Broken pipe"), 1: failed()})
+    assert errors(run) == (["rank 0", "rank 1"], [])
 
 
 @pytest.mark.parametrize(
@@ -111,6 +219,13 @@ def test_a_line_that_the_rank_could_not_read_is_read_here():
     run = Run({0: failed(place=Place(__file__, line))})
     shown = 'BUSY = Place(CELL, 5, "while True: pass")'
     assert said(run)[1] == f"  rank 0, line {line} of test_report.py: {shown}"
+
+
+def test_a_line_is_shown_to_its_two_hundredth_character(tmp_path):
+    file = tmp_path / "model.py"
+    file.write_text("x" * 1000)
+    line = f"  rank 0, line 1 of model.py: {'x' * 200} … 800 characters left out"
+    assert said(Run({0: failed(place=Place(str(file), 1))}))[1] == line
 
 
 # ---- died
@@ -292,6 +407,37 @@ def test_a_pending_operation_does_not_say_for_whom():
     run = Run({0: DONE}, places={1: Place(CELL, 6, "work.wait()", "work.wait")})
     assert said(run)[1:-1] == ["rank 1 waits in work.wait, line 6: work.wait()"]
     assert Diagnosis(LAYOUT, run, 1).states == {0: "done", 1: "waits in work.wait"}
+
+
+def message(peer, what="the gradient", group=EVERYONE):
+    return Place(CELL, 2, "execute()", "pipeline.execute", group, "pp", peer, what)
+
+
+def test_messages_behind_a_failure_are_told_where_the_row_begins():
+    run = Run({3: failed()}, places={rank: message(rank + 1, f"g{rank + 1}") for rank in range(3)})
+    assert said(run)[2:-1] == [
+        "ranks 0 1 2 wait in pipeline.execute, line 2: execute()",
+        "  rank 2 waits for g3: rank 3 (raised ZeroDivisionError)",
+        "  ranks 0 1 wait for ranks that wait themselves",
+    ]
+
+
+def test_messages_that_wait_for_each_other_are_all_told():
+    run = Run({2: failed()}, places={0: message(1, "b"), 1: message(0, "a")})
+    assert said(run)[3:-1] == [
+        "  rank 0 waits for b: rank 1 (waits in pipeline.execute)",
+        "  rank 1 waits for a: rank 0 (waits in pipeline.execute)",
+    ]
+
+
+@pytest.mark.parametrize(("count", "left_out"), [(6, 0), (7, 1), (20, 14)])
+def test_of_many_messages_the_first_six_are_told(count, left_out):
+    layout = ParallelLayout(nodes=count, gpus_per_node=2, pp=2)
+    run = Run({count: failed()}, places={rank: message(count) for rank in range(count)})
+    lines = said(run, layout)
+    assert sum(line.startswith("  rank") for line in lines) == 1 + 6
+    more = [line for line in lines if line.startswith("  …")]
+    assert more == ([f"  … and {left_out} more such ranks"] if left_out else [])
 
 
 @pytest.mark.parametrize(("count", "left_out"), [(6, 0), (7, 1), (20, 14)])

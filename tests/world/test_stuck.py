@@ -169,6 +169,24 @@ WAITS = {
     "in a call": "dist.barrier()",
     "for a message": "if rank == 0: dist.recv(torch.ones(1), 1)",
     "for an operation": "dist.barrier(async_op=True).wait()",
+    "for one of several": (
+        "works = [dist.all_reduce(torch.ones(1), async_op=True) for _ in range(3)]\n"
+        "[work.wait() for work in works]"
+    ),
+    "in a call over lines": (
+        "work = dist.barrier(async_op=True)\n(\n    work\n    .wait(\n    )\n)"
+    ),
+    "in a function of torch": "dist.barrier(async_op=True).get_future().wait()",
+    "of its group": "groups['tp'].allreduce([torch.ones(1)]).wait()",
+    "with all arguments": "dist.barrier(async_op=True).wait(*[dist.default_pg_timeout])",
+    "in a layer": (
+        "from mpviz.parallel import reduce_from_tensor_model_parallel_region as g\n"
+        "g(torch.ones(1), groups['tp'])"
+    ),
+    "in a backward": (
+        "from mpviz.parallel import copy_to_tensor_model_parallel_region as f\n"
+        "f(torch.ones(1, requires_grad=True), groups['tp'], check=False).sum().backward()"
+    ),
 }
 
 
@@ -178,6 +196,42 @@ def test_who_waits_for_one_that_raised_waits_no_longer(world, wait):
     assert "1 of 2 ranks raised ZeroDivisionError" in said
     assert "rank 0 waits in" in said
     assert seconds < 5
+
+
+@pytest.mark.parametrize(
+    "at_work",
+    [
+        "time.sleep(2) if rank < 9 else work.wait()",
+        "subprocess.Popen(['sleep', '2']).wait()",
+        "threading.Event().wait(2)",
+        # Two ranks, each of which waits for the other nearly all the time.
+        "x = torch.ones(30_000_000)\n"
+        "for _ in range(25): dist.all_reduce(x, group=pair, async_op=True).wait()",
+        "for _ in range(20000): dist.all_reduce(x, group=pair, async_op=True).wait()",
+        # They take turns, so that each is mostly seen waiting.
+        "for n in range(8):\n"
+        "    if n % 2 == rank: time.sleep(0.3); dist.isend(x, 1 - rank).wait()\n"
+        "    else: dist.irecv(x, 1 - rank).wait()",
+    ],
+)
+def test_who_is_at_work_is_not_taken_for_stuck(four, at_work):
+    source = f"""
+import subprocess, threading, time, torch, torch.distributed as dist
+if rank == 3: 1 / 0
+pair, x = groups["tp"], torch.ones(1)
+if rank < 2:
+{textwrap.indent(at_work, "    ")}
+"""
+    pids = four.start().pids
+    with pytest.raises(RanksError, match="1 of 4 ranks raised ZeroDivisionError") as caught:
+        four.cell(source, timeout=40)
+    assert four.pids == pids, str(caught.value)
+
+
+@pytest.fixture
+def four():
+    with World(ParallelLayout(nodes=1, gpus_per_node=4, tp=2, pp=2), timeout=40) as world:
+        yield world
 
 
 def test_only_where_somebody_is_missing_a_rank_is_stuck(world, monkeypatch):
@@ -191,6 +245,13 @@ def test_only_where_somebody_is_missing_a_rank_is_stuck(world, monkeypatch):
     assert stuck(both, replace(both, group=(1, 2)))
     assert not stuck(both, Place("f", 1, "x = 1"))
     assert not stuck(both)  # one is too busy to answer
+    # Asked twice: who has run in between, or got data, passes from one wait to the next.
+    alone = replace(both, group=(0, 1, 2))
+    for moved in (replace(alone, ran=0.0001), replace(alone, used=0.1)):
+        answers = iter([{0: alone, 1: alone}, {0: alone, 1: moved}])
+        with monkeypatch.context() as patch:
+            patch.setattr(world._pool, "_answered", lambda ranks, answers=answers: next(answers))
+            assert not world._pool._all_stuck({0, 1})
     message = replace(both, peer=1), replace(both, peer=0)
     assert not stuck(*message)
     assert stuck(replace(both, peer=2), message[1])

@@ -16,15 +16,16 @@ from ...timeline import Event
 from ..agreement import check_group, described
 from .letters import (
     HEADER,
+    Header,
     Letter,
     Shape,
-    header_of,
     like,
     made_by,
+    read,
     receipts,
-    shape_in,
     shape_of,
     taken_by,
+    written,
 )
 from .mail import Mail
 from .split import warm_up
@@ -103,16 +104,28 @@ def execute(
     ------
     ValueError
         When the plan breaks a rule, or any rank was given what does not fit it: on every rank,
-        before any waits for a message. When a stage returns what cannot be sent: see below.
+        before any waits for a message; and when a stage cuts the graph: see below. When a stage
+        returns what cannot be sent: on its own rank.
     TimeoutError
         When a message does not come in time, naming the action that waits for it. The group is
         then of no further use.
 
     Notes
     -----
+    A stage cuts the graph when its output (of the last stage, the loss) requires no gradient,
+    though a parameter of it or of a stage before does: it detaches, or runs under ``no_grad``.
+    Those parameters would silently learn nothing. The first output and the first gradient that
+    cross each boundary say so; all ranks then skip every backward, and raise when the plan is
+    done: nobody waits for one that raised, and no ``.grad`` has changed. Should only a later
+    microbatch cut the graph, that stage's rank raises at once, and alone. Nothing is cut where
+    nothing can learn: stages that are frozen by ``requires_grad_(False)`` (parameters, not
+    inputs, decide), up to the first that is not, may detach as they like. The parameters of a
+    stage that is no Module are not known, so only its input is looked at.
+
     What a stage or the loss raises comes on its own rank alone, with a note of the action. The
     others learn of it when the message they wait for has not come within ``timeout``, or, if that
-    rank's process ends, by a RuntimeError that its connection is closed.
+    rank's process ends, by a RuntimeError that its connection is closed. A `World` does not wait
+    so long: it ends the run as soon as all others wait for such a rank.
 
     On several machines the events of two ranks share no clock (see `Run`).
 
@@ -151,23 +164,52 @@ class _Execution:
         self._stages = {number: self._stage(number) for number in given.stages}
         self._shapes: dict[int, Shape] = {}
         self._here: dict[Letter, Tensor] = {}
+        # Of each stage whose output is known here: whether it requires a gradient.
+        self._learns: dict[int, bool] = {}
+        self._cut: int | None = None
+        self._told: set[tuple[int, bool]] = set()
+        self._heard: set[tuple[int, bool]] = set()
         letters = (taken_by(action, self._plan.stages) for action in self._actions)
         self._expected = deque(letter for letter in letters if letter and self._is_mail(letter))
         self._receipts = receipts(self._plan, rank)
 
     def run(self) -> Run:
-        for boundary in {letter.boundary for letter in self._expected if not letter.back}:
-            self._mail.post(self._header(boundary), HEADER, self._plan.placement[boundary])
+        for letter in self._expected:  # of each direction the first; what is posted stays
+            self._mail.post(self._header(letter), HEADER, self._plan.placement[letter.sender])
         for action in self._actions:
             given = self._taken(action)
             self._make_room()
             with self._timed(action):
-                result = self._stages[action.stage].run(action, given)
+                result = self._done(action, given)
             self._hand_on(action, result)
         self._mail.settle_all()
+        if self._cut is not None:
+            raise ValueError(_cut_by(self._cut, last=self._cut == self._plan.stages - 1))
         return Run(self._sorted_losses(), tuple(self._events))
 
     # ---- computing
+
+    def _done(self, action: Action, given: Tensor | None) -> Tensor | None:
+        stage = self._stages[action.stage]
+        if self._cut is not None and action.kind != "F":
+            return stage.skip(action)
+        result = stage.run(action, given)
+        if action.kind == "F":
+            self._look_for_cut(action, stage)
+        return result
+
+    def _look_for_cut(self, action: Action, stage: Stage) -> None:
+        """Note if the output of a forward requires no gradient, and should."""
+        number, microbatch = action.stage, action.microbatch
+        requires, first = stage.requires_gradient(microbatch), number not in self._learns
+        self._learns.setdefault(number, requires)
+        if requires or self._cut is not None:
+            return
+        if stage.learns or self._learns.get(number - 1, False):
+            if not first:
+                text = _cut_by(number, last=number == self._plan.stages - 1)
+                raise ValueError(f"{text} (first for microbatch {microbatch})")
+            self._cut = number
 
     def _stage(self, number: int) -> Stage:
         return Stage(
@@ -212,17 +254,26 @@ class _Execution:
 
     def _received(self, letter: Letter, action: Action) -> Tensor:
         start, source = time.perf_counter(), self._plan.placement[letter.sender]
-        what = f"{letter} (rank {source}), to run {action}"
-        if letter.boundary not in self._shapes:
-            header = self._mail.take(self._header(letter.boundary), what)
-            self._shapes[letter.boundary] = shape_in(header)
+        if (letter.boundary, letter.back) not in self._heard:
+            self._hear(letter, action)
         self._make_room()
-        tensor = self._mail.take(letter.number(self._plan.microbatches), what)
+        number = letter.number(self._plan.microbatches)
+        tensor = self._mail.take(number, str(letter), f"to run {action}")
         self._note("recv", action.stage, action.microbatch, start, source, tensor.nbytes)
         self._expected.popleft()
         for arrived in self._receipts.pop(letter):  # and need not be kept any longer
             self._mail.settle(arrived.number(self._plan.microbatches))
         return tensor
+
+    def _hear(self, letter: Letter, action: Action) -> None:
+        """Read what comes before the first message of its kind."""
+        self._heard.add((letter.boundary, letter.back))
+        header = read(self._mail.take(self._header(letter), str(letter), f"to run {action}"))
+        self._shapes[letter.boundary] = header.shape
+        if not letter.back:
+            self._learns[letter.sender] = header.learns
+        if self._cut is None:
+            self._cut = header.cut
 
     def _make_room(self) -> None:
         """Let the next messages come while this rank computes, if their size is known."""
@@ -239,24 +290,30 @@ class _Execution:
         assert result is not None
         self._check_shape(letter, result)
         if self._is_mail(letter):
+            self._tell(letter)
             self._send(letter, result)
         else:
             self._here[letter] = result
 
     def _send(self, letter: Letter, tensor: Tensor) -> None:
         start, to = time.perf_counter(), self._plan.placement[letter.taker]
-        number = letter.number(self._plan.microbatches)
-        self._mail.send(number, tensor, to, f"rank {to} to take {letter}")
+        self._mail.send(letter.number(self._plan.microbatches), tensor, to, str(letter))
         self._note("send", letter.sender, letter.microbatch, start, to, tensor.nbytes)
 
+    def _tell(self, letter: Letter) -> None:
+        """Say before the first message of its kind what the next rank must know."""
+        if (letter.boundary, letter.back) in self._told:
+            return
+        self._told.add((letter.boundary, letter.back))
+        learns = letter.back or self._learns[letter.sender]
+        header = Header(self._shapes[letter.boundary], learns, self._cut)
+        to = self._plan.placement[letter.taker]
+        self._mail.send(self._header(letter), written(header), to, str(letter))
+
     def _check_shape(self, letter: Letter, tensor: Tensor) -> None:
-        """Tell the next rank how large the outputs are, once, and hold the stage to it."""
+        """Hold a stage to the shape of its first output."""
         if letter.boundary not in self._shapes:
             self._shapes[letter.boundary] = shape_of(tensor)
-            to = self._plan.placement[letter.taker]
-            if to != self._rank:
-                what = f"rank {to} to take the shape of what stage {letter.sender} sends"
-                self._mail.send(self._header(letter.boundary), header_of(tensor), to, what)
         elif self._shapes[letter.boundary] != shape_of(tensor):
             raise ValueError(
                 f"stage {letter.sender} sends {described(tensor)} for microbatch "
@@ -269,9 +326,10 @@ class _Execution:
         placement = self._plan.placement
         return placement[letter.sender] != placement[letter.taker]
 
-    def _header(self, boundary: int) -> int:
-        """Return the number of the header of a boundary; those of letters are below."""
-        return 2 * self._plan.stages * self._plan.microbatches + boundary
+    def _header(self, letter: Letter) -> int:
+        """Return the number of the header before a letter; those of letters are below."""
+        stages, microbatches = self._plan.stages, self._plan.microbatches
+        return 2 * stages * microbatches + 2 * letter.boundary + letter.back
 
     def _note(
         self,
@@ -295,3 +353,12 @@ class _Execution:
                 microbatch=microbatch,
             )
         )
+
+
+def _cut_by(stage: int, *, last: bool) -> str:
+    """Say which stage cuts the graph, and what to do."""
+    return (
+        f"stage {stage} cuts the graph: {'the loss' if last else 'its output'} requires no "
+        f"gradient, so parameters of this stage, or of one before it, would get none. Let it not "
+        f"detach and not run under no_grad; what shall not learn is frozen by requires_grad_(False)"
+    )

@@ -12,8 +12,26 @@ Shape = tuple[tuple[int, ...], torch.dtype]
 
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _MOST_DIMENSIONS = 8
-HEADER: Shape = ((2 + _MOST_DIMENSIONS,), torch.int64)
-"""Of the message that goes before the first output of a stage, to say how large its outputs are."""
+HEADER: Shape = ((4 + _MOST_DIMENSIONS,), torch.int64)
+"""Shape and dtype of a `Header`, written down."""
+
+
+class Header(NamedTuple):
+    """What goes before the first output that crosses a boundary, and before the first gradient.
+
+    Attributes
+    ----------
+    shape : Shape
+        Of all that follow.
+    learns : bool
+        Whether outputs require a gradient, because a stage before has something to learn.
+    cut : int, optional
+        The first stage, as far as the sender knows, whose output should require one and does not.
+    """
+
+    shape: Shape
+    learns: bool = True
+    cut: int | None = None
 
 
 class Letter(NamedTuple):
@@ -97,31 +115,34 @@ def receipts(plan: Plan, rank: int) -> dict[Letter, list[Letter]]:
     return found
 
 
-def header_of(output: Tensor) -> Tensor:
-    """Write down shape and dtype.
+def written(header: Header) -> Tensor:
+    """Write a header down.
 
     Raises
     ------
     ValueError
-        When it is no tensor that carries gradients, or has more than 8 dimensions.
+        When the tensors that follow carry no gradients, or have more than 8 dimensions.
     """
-    if output.dtype not in _DTYPES or output.ndim > _MOST_DIMENSIONS:
+    sizes, dtype = header.shape
+    if dtype not in _DTYPES or len(sizes) > _MOST_DIMENSIONS:
         raise ValueError(
             f"a stage passes on at most {_MOST_DIMENSIONS} dimensions of float32, float64, "
-            f"float16 or bfloat16, got {described(output)}"
+            f"float16 or bfloat16, got {described(like(header.shape))}"
         )
-    numbers = [_DTYPES.index(output.dtype), output.ndim, *output.shape]
+    cut = -1 if header.cut is None else header.cut
+    numbers = [_DTYPES.index(dtype), header.learns, cut, len(sizes), *sizes]
     return torch.tensor(numbers + [0] * (HEADER[0][0] - len(numbers)))
 
 
-def shape_in(header: Tensor) -> Shape:
-    """Read what `header_of` wrote.
+def read(message: Tensor) -> Header:
+    """Read what `written` wrote.
 
-    >>> shape_in(header_of(torch.ones(2, 3)))
-    ((2, 3), torch.float32)
+    >>> read(written(Header(((2, 3), torch.float32), cut=1)))
+    Header(shape=((2, 3), torch.float32), learns=True, cut=1)
     """
-    dtype, dimensions, *sizes = header.tolist()
-    return tuple(sizes[:dimensions]), _DTYPES[dtype]
+    dtype, learns, cut, dimensions, *sizes = message.tolist()
+    shape = tuple(sizes[:dimensions]), _DTYPES[dtype]
+    return Header(shape, bool(learns), None if cut < 0 else cut)
 
 
 def shape_of(tensor: Tensor) -> Shape:

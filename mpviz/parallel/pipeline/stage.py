@@ -70,6 +70,21 @@ class Stage:
         of_input, self._weights[microbatch] = backward_of_input(held.output, given, held.x)
         return of_input if of_input is not None else _nothing(held.x)
 
+    def skip(self, action: Action) -> Tensor | None:
+        """Let a backward be, when the run is to fail: touch no gradient, pass on zeros."""
+        held = None if action.kind == "W" else self._held.pop(action.microbatch)
+        return None if held is None else _nothing(held.x)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the module has parameters that require a gradient."""
+        parameters = self._module.parameters() if isinstance(self._module, nn.Module) else ()
+        return any(parameter.requires_grad for parameter in parameters)
+
+    def requires_gradient(self, microbatch: int) -> bool:
+        """Whether the output of a microbatch in flight does, or its loss."""
+        return self._held[microbatch].output.requires_grad
+
     def _forward(self, microbatch: int, given: Tensor) -> Tensor:
         x = given.detach()
         x.requires_grad_(self._needs_input_gradient and x.is_floating_point())

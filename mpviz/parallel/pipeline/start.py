@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from ..._checks import listed
 from ...schedule import Plan, validate
+from ...waits import Awaited, waiting
 from ..agreement import described
-from .mail import wait
+from .mail import CALL, wait
 
 TIMEOUT = 60.0
 """Seconds for which a rank waits for a message, unless it is told otherwise."""
@@ -199,6 +200,7 @@ def _exchanged(
     text = json.dumps(note, ensure_ascii=False).encode(errors="replace")
     mine = torch.frombuffer(bytearray(text.ljust(_NOTE)), dtype=torch.uint8)
     notes = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    work = group.allgather([notes], [mine])
-    wait(work, timeout, f"pipeline rank {dist.get_rank(group)} waited for all ranks to begin")
+    here = Awaited(CALL, group)
+    work = waiting(here, lambda: group.allgather([notes], [mine]))
+    wait(work, timeout, f"pipeline rank {dist.get_rank(group)} waited for all ranks to begin", here)
     return [json.loads(bytes(note.tolist())) for note in notes]

@@ -74,7 +74,7 @@ class Diagnosis:
 
     def __str__(self) -> str:
         lines = [*self._deaths(), *self._raised(), *self._waits(), *self._busy(), *self._silent()]
-        if self.run.unfinished:
+        if self.run.unfinished and not self.failures:  # else it only follows from these
             lines += [_LEFT_OPEN, *self.run.unfinished]
         if self.run.interrupted:
             lines.insert(0, "Interrupted.")

@@ -207,7 +207,7 @@ OPEN = {
         ["open: isend to another rank, line 2", "rank 0 called it, rank 1 never received"],
     ),
     "with ranks that were not asked": (
-        "dist.isend(torch.ones(1), 1)",
+        "work = dist.isend(torch.ones(1), 1)",
         ["rank 0 called it, rank 1 never received"],
     ),
 }

@@ -171,7 +171,7 @@ def where(place: Place) -> str:
     """Return a learner's line, as text: its number, and what it says."""
     if not place.file:
         return _NOWHERE
-    in_cell = place.file == CELL or "ipykernel_" in place.file or place.file.startswith("<ipython")
+    in_cell = place.file.startswith((CELL, "<ipython")) or "ipykernel_" in place.file
     file = "" if in_cell else f" of {Path(place.file).name}"
     code = place.code or linecache.getline(place.file, place.line).strip()
     return f"line {place.line}{file}: {code}" if code else f"line {place.line}{file}"

@@ -114,6 +114,7 @@ class Server:
 
     def __init__(self) -> None:
         self._said = _unnamed_file()
+        self._sending = threading.Lock()
         self._socket, its = socket.socketpair()
         # What is blocked stays blocked in the server and in every rank: Jupyter interrupts the
         # whole process group, and the server would die of it while it still imports torch.
@@ -157,12 +158,12 @@ class Server:
         try:
             self._ready = self._socket.recv(1) == server.READY
         except TimeoutError:
-            self.close()
+            self.discard()
             raise StartError(f"torch was not imported within {IMPORT_DEADLINE:g} s") from None
         except ConnectionError:
             pass
         if not self._ready:
-            raise StartError(self._obituary())
+            raise StartError(self.discard())
 
     def fork(self, request: dict[str, Any], *pipes: Connection) -> RankProcess:
         """Start a rank that has these pipes; ConnectionError if the server has died."""
@@ -184,11 +185,14 @@ class Server:
 
     def _send(self, message: dict[str, Any], files: list[int] | None = None) -> None:
         body = pickle.dumps(message)
-        socket.send_fds(self._socket, [server.LENGTH.pack(len(body))], files or [])
-        self._socket.sendall(body)
+        with self._sending:  # two worlds may start at once
+            socket.send_fds(self._socket, [server.LENGTH.pack(len(body))], files or [])
+            self._socket.sendall(body)
 
-    def _obituary(self) -> str:
-        """Return how the server died, the cause first."""
+    def discard(self) -> str:
+        """Forget a server that has died; return how it did, the cause first."""
+        if _servers.get(os.getpid()) is self:
+            del _servers[os.getpid()]
         self._socket.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
@@ -204,9 +208,10 @@ class Server:
         return cause + address_space()
 
     def said(self) -> str:
-        """Return the end of what the server, and ranks before they had a log, wrote."""
-        size = os.fstat(self._said.fileno()).st_size
-        text = os.pread(self._said.fileno(), _MOST_SAID, max(0, size - _MOST_SAID))
+        """Return what the server, and ranks before they had a log, wrote since last time."""
+        file = self._said.fileno()
+        text = os.pread(file, _MOST_SAID, max(0, os.fstat(file).st_size - _MOST_SAID))
+        os.ftruncate(file, 0)
         return text.decode(errors="replace")
 
     def close(self) -> None:
@@ -235,11 +240,7 @@ def ready() -> Server:
             if found is not None:
                 found.close()
             found = _servers[os.getpid()] = Server()
-        try:
-            found.wait()
-        except StartError:
-            del _servers[os.getpid()]
-            raise
+        found.wait()
         return found
 
 
@@ -252,6 +253,7 @@ def launched(
     each: Callable[[Member], None],
 ) -> None:
     """Start one process for each rank, and give ``each`` as soon as it is there."""
+    ready().said()  # of an earlier start
     request = {
         "layout": pickle.dumps(layout),
         "folder": str(folder),
@@ -261,33 +263,33 @@ def launched(
         "options": {"deadline": deadline, "threads": threads},
     }
     for rank in range(layout.world_size):
-        jobs, its_jobs = Pipe()
-        control, its_control = Pipe()
         try:
-            process = _forked(request | {"rank": rank}, its_jobs, its_control)
+            member = _started(request | {"rank": rank})
         except OSError as error:
             raise StartError(
-                f"{error.strerror} at rank {rank} of {layout.world_size} "
-                f"(the machine allows no more processes, or no more memory)"
+                f"{error.strerror or error} at rank {rank} of {layout.world_size} "
+                f"(the machine allows no more processes or files, or has no more memory)"
             ) from None
-        finally:
-            # With our copies closed, a pipe ends exactly when its rank does.
-            its_jobs.close()
-            its_control.close()
-        each(Member(process, jobs, control))
+        each(member)
 
 
-def _forked(request: dict[str, Any], *pipes: Connection) -> RankProcess:
+def _started(request: dict[str, Any]) -> Member:
     """Start a rank, with a new server if the old one has just died."""
-    try:
-        return ready().fork(request, *pipes)
-    except ConnectionError:
-        _servers.pop(os.getpid()).close()
-    try:
-        return ready().fork(request, *pipes)
-    except ConnectionError:
-        found = _servers.pop(os.getpid())
-        raise StartError(found._obituary()) from None
+    jobs, its_jobs = Pipe()
+    control, its_control = Pipe()
+    # With our copies closed, a pipe ends exactly when its rank does.
+    with its_jobs, its_control:
+        found = ready()
+        try:
+            process = found.fork(request, its_jobs, its_control)
+        except ConnectionError:
+            found.discard()
+            found = ready()
+            try:
+                process = found.fork(request, its_jobs, its_control)
+            except ConnectionError:
+                raise StartError(found.discard()) from None
+    return Member(process, jobs, control)
 
 
 @contextmanager
@@ -332,8 +334,14 @@ def _folder_of_notebook() -> str | None:
 def _unnamed_file() -> IO[bytes]:
     """Return a file that is gone when it is closed, and needs no folder where that is possible."""
     if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("mpviz"), "w+b", buffering=0)
-    return tempfile.TemporaryFile(buffering=0)
+        number = os.memfd_create("mpviz")
+    else:
+        with tempfile.TemporaryFile() as file:
+            number = os.dup(file.fileno())
+    import fcntl  # not on Windows
+
+    fcntl.fcntl(number, fcntl.F_SETFL, os.O_APPEND)  # several write, and it is emptied in between
+    return os.fdopen(number, "w+b", buffering=0)
 
 
 def _leave_to_the_parent() -> None:

@@ -97,8 +97,9 @@ def _files_of_rank(sizes: list[int]) -> int:
 
 
 def _most_files(hard: int) -> int:
-    # macOS says "unlimited", and takes no more than this.
-    return 10_240 if hard == resource.RLIM_INFINITY else hard
+    # macOS says "unlimited" and takes no more than 10240; where there are a billion, some programs
+    # that a cell starts would close them all, one by one.
+    return 10_240 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
 
 
 def raise_open_files() -> None:

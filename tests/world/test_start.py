@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -356,3 +357,15 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert psutil.pid_exists(int(child))
     finally:
         os.kill(int(child), signal.SIGKILL)
+
+
+# ---- several at once
+
+
+def test_worlds_that_start_at_once():
+    worlds = [World(LAYOUT, timeout=30) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(lambda world: list(world.run(lambda rank: rank)), worlds))
+    for world in worlds:
+        world.close()
+    assert results == [[0, 1]] * 4

@@ -116,12 +116,13 @@ class Server:
         self._said = _unnamed_file()
         self._sending = threading.Lock()
         self._socket, its = socket.socketpair()
+        flags = "-PB" if sys.dont_write_bytecode else "-P"
         # What is blocked stays blocked in the server and in every rank: Jupyter interrupts the
         # whole process group, and the server would die of it while it still imports torch.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", server.__file__, str(its.fileno())],
+                [sys.executable, flags, server.__file__, str(its.fileno())],
                 env={name: text for name, text in os.environ.items() if name != "PYTHONPATH"},
                 cwd="/",
                 stdin=subprocess.DEVNULL,

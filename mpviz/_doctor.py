@@ -4,10 +4,14 @@ What a fit installation needs is read from the package's own metadata, so that `
 stays the only place that says it. Nothing is imported: PyTorch alone would take seconds.
 """
 
+import importlib.machinery
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import re
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 ROOMS = (
@@ -99,7 +103,10 @@ def _system() -> Check:
 
 
 def _packages_problem(names: tuple[str, ...], needs: dict[str, str]) -> str:
-    """Name what is missing or too old among `names`, and the command that mends it all."""
+    """Name what is missing, hidden or too old among `names`, and what mends it all."""
+    hidden = [f"{file} hides the installed {name}" for name in names if (file := _hider(name))]
+    if hidden:
+        return f"{', '.join(hidden)}: rename it, then restart the kernel"
     found = {name: _version(name) for name in names}
     lacking = [name for name in names if not _at_least(found[name], needs[name])]
     if not lacking:
@@ -110,6 +117,19 @@ def _packages_problem(names: tuple[str, ...], needs: dict[str, str]) -> str:
     ]
     wanted = " ".join(f"'{name}>={needs[name]}'" for name in lacking)
     return f"{', '.join(states)}: run `python -m pip install {wanted}`, then restart the kernel"
+
+
+def _hider(name: str) -> str:
+    """Return the file beside the notebook that an import finds in place of a package, or ""."""
+    beside = ["", "."]
+    with suppress(OSError):  # the folder may be deleted
+        beside.append(os.getcwd())
+    elsewhere = [entry for entry in sys.path if entry not in beside]
+    found = importlib.util.find_spec(name)
+    installed = importlib.machinery.PathFinder.find_spec(name, elsewhere)
+    if found is None or installed is None or found.origin == installed.origin:
+        return ""
+    return found.origin or ""
 
 
 def _version(name: str) -> str:

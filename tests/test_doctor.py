@@ -2,12 +2,15 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import mpviz
 from mpviz._doctor import ROOMS, doctor
 
 
@@ -63,6 +66,24 @@ PACKAGES = [(name, what) for names, what in ROOMS for name in names]
 def test_missing_package(monkeypatch, package, what):
     pretend_missing(monkeypatch, package)
     assert problem(what).startswith(f"no {package} found: run `python -m pip install '{package}>=")
+
+
+@pytest.mark.parametrize(("package", "what"), PACKAGES)
+def test_a_file_beside_the_notebook_that_hides_a_package(tmp_path, package, what):
+    (tmp_path / f"{package}.py").write_text("raise SystemError")
+    code = (
+        "import sys; from mpviz._doctor import doctor; sys.path.insert(0, '');"
+        "print(*[f'{check.what}|{check.problem}' for check in doctor().checks if check.problem])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(mpviz.__file__).parents[1])}
+    command = [sys.executable, "-P", "-c", code]
+    shown = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == (
+        f"{what}|{tmp_path}/{package}.py hides the installed {package}: "
+        f"rename it, then restart the kernel\n"
+    )
 
 
 @pytest.mark.parametrize(("package", "what"), PACKAGES)

@@ -1,17 +1,23 @@
 """What a world leaves in the system: processes and temporary folders."""
 
+import os
 import time
-from multiprocessing.forkserver import _forkserver
 
 import psutil
+
+from mpviz.world import launch
 
 
 def rank_pids():
     """Every rank of every world of this process."""
-    server = _forkserver._forkserver_pid
-    if server is None:
+    if os.getpid() not in launch._servers:
         return set()
-    return {process.pid for process in psutil.Process(server).children() if alive(process)}
+    return {process.pid for process in psutil.Process(server_pid()).children() if alive(process)}
+
+
+def server_pid():
+    """The process that forks the ranks of this one."""
+    return launch._servers[os.getpid()].pid
 
 
 def alive(process):
@@ -26,7 +32,7 @@ def left(processes, folder, seconds):
     end = time.monotonic() + seconds
     while True:
         there = [process for process in processes if alive(process)]
-        there += [path.name for kind in ("mpviz-*", "pymp-*") for path in folder.glob(kind)]
+        there += [path.name for path in folder.glob("mpviz-*")]
         if not there or time.monotonic() > end:
             return there
         time.sleep(0.05)

@@ -49,6 +49,17 @@ def _tell(message: dict[str, object]) -> None:
         print(json.dumps(message), file=guard.stdin, flush=True)
 
 
+def _leave_to_the_parent() -> None:
+    """In a fork of the notebook: let the guard see the end of the notebook itself."""
+    for guard in _started.values():
+        if guard.stdin is not None:
+            guard.stdin.close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where a World says that it does not run
+    os.register_at_fork(after_in_child=_leave_to_the_parent)
+
+
 def main() -> None:
     """Listen until the notebook is gone; then clean up behind it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -4,30 +4,83 @@ Sixteen ranks then cost a quarter of a second and about 15 MB each. Standard lib
 notebook's own process never needs torch.
 """
 
-import multiprocessing as mp
+import os
+import pickle
 import signal
 import socket
+import subprocess
 import sys
-import time
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import Connection
-from os import dup
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from weakref import WeakSet
 
 from ..layout import ParallelLayout
+from . import server
+from .preflight import StartError, address_space
+
+IMPORT_DEADLINE = 120.0
+_REPLY_DEADLINE = 30.0
+_MOST_SAID = 20_000
+_UNKNOWN = 255
+"""The exit code of a rank whose server died before it could tell."""
 
 
-@dataclass
+class RankProcess:
+    """A process that the server forked. Its pipe brings its id, and later its exit code."""
+
+    def __init__(self, status: int, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = status
+        self._exitcode: int | None = None
+        self._reading = threading.Lock()
+
+    @property
+    def exitcode(self) -> int | None:
+        """How the process ended, negative for a signal; None while it is there."""
+        return self._ended(0)
+
+    def is_alive(self) -> bool:
+        """Whether the process is there."""
+        return self._ended(0) is None
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end of the process."""
+        self._ended(seconds)
+
+    def kill(self) -> None:
+        """End the process, unless its end is known."""
+        if self._ended(0) in (None, _UNKNOWN):
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Forget the process; it is over, or another's."""
+        if self._status is not None:
+            os.close(self._status)
+        self._status = None
+
+    def _ended(self, seconds: float) -> int | None:
+        with self._reading:
+            status = self._status
+            if self._exitcode is None and status is not None and wait([status], seconds):
+                data = os.read(status, server.LENGTH.size)
+                self._exitcode = server.LENGTH.unpack(data)[0] if data else _UNKNOWN
+            return self._exitcode
+
+
+@dataclass(eq=False)
 class Member:
     """One rank: its process, and our ends of its two pipes.
 
     Attributes
     ----------
-    process : multiprocessing.Process
+    process : RankProcess
         Of the rank.
     jobs, control : Connection
         For work; and for "where are you?", which it answers while it works.
@@ -35,16 +88,161 @@ class Member:
         Whether such a question is still open.
     """
 
-    process: Any
+    process: RankProcess
     jobs: Connection
     control: Connection
     unanswered: bool = False
 
+    def __post_init__(self) -> None:
+        _members.add(self)
+
     def hang_up(self) -> None:
         """End both conversations, even if a child of the rank holds its ends open."""
         for pipe in (self.jobs, self.control):
-            with suppress(OSError), socket.socket(fileno=dup(pipe.fileno())) as ours:
+            with suppress(OSError), socket.socket(fileno=os.dup(pipe.fileno())) as ours:
                 ours.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of the rank, whatever it does; to a living one that is the end of its owner."""
+        self.jobs.close()
+        self.control.close()
+        self.process.close()
+
+
+class Server:
+    """The process that has imported torch, and forks ranks; it ends with the notebook."""
+
+    def __init__(self) -> None:
+        self._said = _unnamed_file()
+        self._sending = threading.Lock()
+        self._socket, its = socket.socketpair()
+        flags = "-PB" if sys.dont_write_bytecode else "-P"
+        # What is blocked stays blocked in the server and in every rank: Jupyter interrupts the
+        # whole process group, and the server would die of it while it still imports torch.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, flags, server.__file__, str(its.fileno())],
+                env={name: text for name, text in os.environ.items() if name != "PYTHONPATH"},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=self._said,
+                stderr=self._said,
+                pass_fds=[its.fileno()],
+            )
+        except OSError as error:
+            raise StartError(f"{sys.executable!r} cannot be run ({error.strerror})") from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            its.close()
+        self._ready = False
+        environ = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+        package = str(Path(__file__).parents[1])
+        with suppress(ConnectionError):  # then it is dead, and what it said tells why
+            self._send({"path": _installed_first(), "environ": environ, "package": package})
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return self._process.poll() is None
+
+    def wait(self) -> None:
+        """Wait until torch is imported; StartError if that fails."""
+        if self._ready:
+            return
+        self._socket.settimeout(IMPORT_DEADLINE)
+        try:
+            self._ready = self._socket.recv(1) == server.READY
+        except TimeoutError:
+            self.discard()
+            raise StartError(f"torch was not imported within {IMPORT_DEADLINE:g} s") from None
+        except ConnectionError:
+            pass
+        if not self._ready:
+            raise StartError(self.discard())
+
+    def fork(self, request: dict[str, Any], *pipes: Connection) -> RankProcess:
+        """Start a rank that has these pipes; ConnectionError if the server has died."""
+        status, its = os.pipe()
+        try:
+            self._send(request, [its, *(pipe.fileno() for pipe in pipes)])
+        except BaseException:
+            os.close(status)
+            raise
+        finally:
+            os.close(its)
+        data = os.read(status, server.LENGTH.size) if wait([status], _REPLY_DEADLINE) else b""
+        if data and (pid := server.LENGTH.unpack(data)[0]) > 0:
+            return RankProcess(status, pid)
+        os.close(status)
+        if not data:
+            raise ConnectionError
+        raise OSError(-pid, os.strerror(-pid))
+
+    def _send(self, message: dict[str, Any], files: list[int] | None = None) -> None:
+        body = pickle.dumps(message)
+        with self._sending:  # two worlds may start at once
+            socket.send_fds(self._socket, [server.LENGTH.pack(len(body))], files or [])
+            self._socket.sendall(body)
+
+    def discard(self) -> str:
+        """Forget a server that has died; return how it did, the cause first."""
+        if _servers.get(os.getpid()) is self:
+            del _servers[os.getpid()]
+        self._socket.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        said = self.said()
+        self.close()
+        code = self._process.returncode
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        end = f"the process that imports torch {how}"
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        cause = f"{lines[-1]} ({end})" if lines else end
+        if "ModuleNotFoundError" in cause:
+            cause += "; mpviz.doctor() says what is missing"
+        return cause + address_space()
+
+    def said(self) -> str:
+        """Return what the server, and ranks before they had a log, wrote since last time."""
+        file = self._said.fileno()
+        text = os.pread(file, _MOST_SAID, max(0, os.fstat(file).st_size - _MOST_SAID))
+        os.ftruncate(file, 0)
+        return text.decode(errors="replace")
+
+    def close(self) -> None:
+        """End the process."""
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+        self._said.close()
+
+    def let_go(self) -> None:
+        """Close what a fork of the notebook has of its parent's server."""
+        self._socket.close()
+        self._said.close()
+
+
+_servers: dict[int, Server] = {}
+_starting = threading.Lock()
+_members: "WeakSet[Member]" = WeakSet()
+
+
+def ready() -> Server:
+    """Return the server of this process, torch imported; start it if there is none."""
+    with _starting:
+        found = _servers.get(os.getpid())
+        if found is None or not found.alive:
+            if found is not None:
+                found.close()
+            found = _servers[os.getpid()] = Server()
+        found.wait()
+        return found
 
 
 def launched(
@@ -56,66 +254,106 @@ def launched(
     each: Callable[[Member], None],
 ) -> None:
     """Start one process for each rank, and give ``each`` as soon as it is there."""
-    context = _server()
-    with _main_hidden():
-        for rank in range(layout.world_size):
-            jobs, its_jobs = context.Pipe()
-            control, its_control = context.Pipe()
-            process = context.Process(
-                target=_serve,
-                args=(rank, layout, str(folder), its_jobs, its_control),
-                kwargs={"deadline": deadline, "threads": threads},
-                name=f"rank {rank}",
-                daemon=True,
-            )
-            _start(process)
-            # With our copies closed, a pipe ends exactly when its rank does.
-            its_jobs.close()
-            its_control.close()
-            each(Member(process, jobs, control))
-
-
-def _server() -> Any:
-    """Return the context that starts processes, its server running."""
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["mpviz.world.preload"])
-    resource_tracker.ensure_running()  # it would unblock what is blocked here
-    # What is blocked stays blocked in the server and in every rank: Jupyter interrupts the whole
-    # process group, and the server would die of it while it still imports torch.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return context
-
-
-def _start(process: Any) -> None:
-    """Start a process, with a new server if the old one is just dying."""
-    for _ in range(20):
+    ready().said()  # of an earlier start
+    request = {
+        "layout": pickle.dumps(layout),
+        "folder": str(folder),
+        "cwd": _folder_of_notebook(),
+        "path": _path(),
+        "argv": sys.argv,
+        "options": {"deadline": deadline, "threads": threads},
+    }
+    for rank in range(layout.world_size):
         try:
-            process.start()
-            return
-        except (ConnectionError, EOFError):
-            time.sleep(0.05)
-            _server()
-    process.start()
+            member = _started(request | {"rank": rank})
+        except OSError as error:
+            raise StartError(
+                f"{error.strerror or error} at rank {rank} of {layout.world_size} "
+                f"(the machine allows no more processes or files, or has no more memory)"
+            ) from None
+        each(member)
 
 
-def _serve(*args: Any, **kwargs: Any) -> None:
-    from .worker import main
-
-    main(*args, **kwargs)
+def _started(request: dict[str, Any]) -> Member:
+    """Start a rank, with a new server if the old one has just died."""
+    jobs, its_jobs = Pipe()
+    control, its_control = Pipe()
+    # With our copies closed, a pipe ends exactly when its rank does.
+    with its_jobs, its_control:
+        found = ready()
+        try:
+            process = found.fork(request, its_jobs, its_control)
+        except ConnectionError:
+            found.discard()
+            found = ready()
+            try:
+                process = found.fork(request, its_jobs, its_control)
+            except ConnectionError:
+                raise StartError(found.discard()) from None
+    return Member(process, jobs, control)
 
 
 @contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Keep multiprocessing from running the user's script again in every rank."""
-    main = vars(sys.modules["__main__"])
-    kept: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
-    main.pop("__file__", None)
-    main["__spec__"] = None
+def installed_first() -> Iterator[None]:
+    """Import what is installed, whatever lies beside the notebook."""
+    before = sys.path[:]
+    sys.path[:] = _installed_first()
     try:
         yield
     finally:
-        main.update(kept)
+        sys.path[:] = before
+
+
+def _installed_first() -> list[str]:
+    """Return where modules are looked for, with the folder of the notebook last.
+
+    A ``random.py`` of the learner's is then no trap for torch.
+    """
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    here = _folder_of_notebook()
+    own = [here, "", "."]
+    if script and here:
+        own.append(os.path.dirname(os.path.join(here, script)))
+    paths = _path()
+    return sorted(paths, key=lambda entry: entry in own)
+
+
+def _path() -> list[str]:
+    """Return where modules are looked for; a deleted folder is no such place."""
+    here = _folder_of_notebook()
+    paths = [here if entry in ("", ".") else entry for entry in sys.path]
+    return [entry for entry in paths if entry is not None]
+
+
+def _folder_of_notebook() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None  # deleted; ranks work in / then
+
+
+def _unnamed_file() -> IO[bytes]:
+    """Return a file that is gone when it is closed, and needs no folder where that is possible."""
+    if hasattr(os, "memfd_create"):
+        number = os.memfd_create("mpviz")
+    else:
+        with tempfile.TemporaryFile() as file:
+            number = os.dup(file.fileno())
+    import fcntl  # not on Windows
+
+    fcntl.fcntl(number, fcntl.F_SETFL, os.O_APPEND)  # several write, and it is emptied in between
+    return os.fdopen(number, "w+b", buffering=0)
+
+
+def _leave_to_the_parent() -> None:
+    """In a fork of the notebook: the ranks are its parent's, and so are all ends of their pipes."""
+    global _starting
+    _starting = threading.Lock()
+    for found in _servers.values():
+        found.let_go()
+    for member in list(_members):
+        member.close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where a World says that it does not run
+    os.register_at_fork(after_in_child=_leave_to_the_parent)

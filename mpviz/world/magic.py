@@ -1,5 +1,6 @@
 """``%%ranks``: run a cell on every rank of a world."""
 
+import traceback
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -8,6 +9,21 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 
 from .results import Results, printed
 from .world import World
+
+
+class CellSyntaxError(Exception):
+    """A cell that is no Python, shown as IPython shows one: the line, a mark, and what is wrong.
+
+    Not a SyntaxError itself: IPython would show our frames above it.
+    """
+
+    def __init__(self, error: SyntaxError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+    def _render_traceback_(self) -> list[str]:
+        _, *lines = traceback.format_exception_only(self.error)  # the first names a file of ours
+        return [f"  Line {self.error.lineno} of the cell", *(line.rstrip("\n") for line in lines)]
 
 
 @magics_class
@@ -23,13 +39,18 @@ class RanksMagics(Magics):
     def ranks(self, line: str, cell: str) -> Results | None:
         """Run the cell on every rank. Variables live on; the last expression is the result."""
         assert self.shell is not None
-        asked = parse_argstring(self.ranks, line)
-        results = self._world(asked.world).cell(
-            cell,
-            only=None if asked.only is None else rank_list(asked.only),
-            timeout=asked.timeout,
-            record=asked.record,
-        )
+        try:
+            asked = parse_argstring(self.ranks, line)
+            results = self._world(asked.world).cell(
+                f"\n{cell}",  # the line of %%ranks is the first that the reader counts
+                only=None if asked.only is None else rank_list(asked.only),
+                timeout=asked.timeout,
+                record=asked.record,
+            )
+        except SyntaxError as error:
+            raise CellSyntaxError(error) from None
+        except ValueError as error:  # an argument is; what a rank raises is a RanksError
+            raise UsageError(str(error)) from None
         said = printed(results.output)
         if said:
             print(said)

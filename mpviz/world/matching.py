@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .protocol import CELL, RECEIVES, SENDS, Operation, Summary
+from .protocol import RECEIVES, SENDS, Operation, Summary, is_cell
 
 _NAMES = (
     *("all_reduce", "broadcast", "reduce", "all_gather", "all_gather_into_tensor"),
@@ -78,7 +78,7 @@ class Table:
         """Write down an operation of this rank; its key last, so that others read all or none."""
         at = self._first + key % _SLOTS * _ROW_SIZE
         self.erase(key)
-        line = operation.line if operation.file == CELL else 0
+        line = operation.line if is_cell(operation.file) else 0
         _BODY.pack_into(self._memory, at, operation.elements, _what(operation), line)
         _KEY.pack_into(self._memory, at + _BODY.size, key)
 
@@ -128,7 +128,6 @@ def _read(row: Ranks) -> Operation:
         dtype=dtype,
         reduction=reduction,
         peer=None if root < 0 else root,
-        file=CELL if line else "",
         line=line,
     )
 

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
-from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
 from ..layout import ParallelLayout
-from . import guard
+from . import guard, launch, preflight
 from .interrupts import interrupts_held
-from .launch import Member, launched
+from .launch import Member
+from .preflight import StartError
 from .protocol import Job, Operation, Outcome, Place
 from .whereabouts import is_learners
 
@@ -94,12 +94,14 @@ class Pool:
         self._members: list[Member] = []
         self._conversations: list[tuple[Thread, Orders]] = []
         self._folder: Path | None = None
-        self._owner = os.getpid()
+        self.owner = os.getpid()
+        launch.ready()  # here, an interrupt need not wait until torch is imported
         try:
             with interrupts_held():
-                guard.watch(get_temp_dir())
-                self._folder = Path(tempfile.mkdtemp(prefix="mpviz-"))  # for its owner only
-                launched(
+                self._folder = _new_folder()
+                guard.watch(str(self._folder))
+                preflight.check(layout, self._folder)
+                launch.launched(
                     layout,
                     self._folder,
                     deadline=deadline,
@@ -113,10 +115,8 @@ class Pool:
             started = self._gather(range(layout.world_size), None, START_DEADLINE)
             if started.interrupted:
                 raise KeyboardInterrupt
-            problems = [outcome.failure for outcome in started.outcomes.values() if outcome.failure]
-            if problems or not started.complete:
-                reason = problems[0].trace if problems else f"{started.died or started.places}"
-                raise RuntimeError(f"the ranks did not start:\n{reason}")
+            if problem := _problem_of(started):
+                raise StartError(problem)
         except BaseException:
             self.close()
             raise
@@ -260,7 +260,7 @@ class Pool:
 
     def close(self) -> None:
         """End every process and remove every file; again does nothing."""
-        if os.getpid() != self._owner or self._folder is None:
+        if os.getpid() != self.owner or self._folder is None:
             return
         with interrupts_held():
             for member in self._members:
@@ -273,12 +273,44 @@ class Pool:
                 orders.put(None)
                 thread.join(1)
             for member in self._members:
-                member.jobs.close()
-                member.control.close()
+                member.close()
             self._members, self._conversations = [], []
             shutil.rmtree(self._folder, ignore_errors=True)
             guard.forget(str(self._folder))
             self._folder = None
+
+
+def _new_folder() -> Path:
+    """Make a folder that only its owner may read."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="mpviz-"))
+    except OSError as error:
+        raise StartError(
+            f"no temporary folder can be made ({error}); "
+            f"set TMPDIR to a folder that can be written, and restart the kernel"
+        ) from None
+
+
+def _problem_of(started: Run) -> str:
+    """Return why ranks did not start, the cause first; empty if they did."""
+    if started.died:
+        rank, code = next(iter(started.died.items()))
+        said = started.logs.get(rank, "").strip() or launch.ready().said().strip()
+        last = said.splitlines()[-1].strip() if said else ""
+        how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        cause = f"{last} (rank {rank} died, {how})" if last else f"rank {rank} died, {how}"
+        return cause + preflight.address_space()
+    failures = {rank: o.failure for rank, o in started.outcomes.items() if o.failure}
+    if failures:
+        rank, failure = next(iter(failures.items()))  # the first that answered
+        return f"{failure.kind}: {failure.message} (rank {rank})" + preflight.address_space()
+    if started.places:
+        rank, place = next(iter(started.places.items()))
+        of = len(started.places) + len(started.outcomes)
+        waits = f" (rank {rank} waits in {place.waits_in})" if place.waits_in else ""
+        late = f"{len(started.places)} of {of} ranks had not found the others{waits}"
+        return f"after {START_DEADLINE:g} s, {late}"
+    return ""
 
 
 def _conversation(rank: int, jobs: Connection) -> tuple[Thread, Orders]:

@@ -2,11 +2,30 @@
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from zlib import crc32
 
 from ..timeline import Event
 
-CELL = "<ranks cell>"
-"""The file name of a learner's cell in tracebacks."""
+CELL = "<ranks cell"
+"""How the file name of a learner's cell begins in tracebacks."""
+
+
+def cell_name(source: str) -> str:
+    """Return the file name of a cell: its own, for its functions are still called from later ones.
+
+    >>> cell_name("x = 1")
+    '<ranks cell 475ba176>'
+    """
+    return f"{CELL} {crc32(source.encode(errors='replace')):08x}>"
+
+
+def is_cell(file: str) -> bool:
+    """Whether a file is a cell, of ranks or of the notebook, whose lines the reader can count.
+
+    >>> is_cell(cell_name("x = 1")), is_cell("train.py")
+    (True, False)
+    """
+    return file.startswith((CELL, "<ipython")) or "ipykernel_" in file
 
 
 @dataclass(frozen=True)

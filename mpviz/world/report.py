@@ -12,7 +12,7 @@ from typing import TypeVar
 from ..layout import ParallelLayout
 from .excerpt import excerpt
 from .pool import Run
-from .protocol import CELL, Failure, Place
+from .protocol import Failure, Place, is_cell
 from .whereabouts import LONGEST_CODE
 
 T = TypeVar("T")
@@ -262,8 +262,7 @@ def where(place: Place) -> str:
     """Return a learner's line, as text: its number, and what it says."""
     if not place.file:
         return _NOWHERE
-    in_cell = place.file == CELL or "ipykernel_" in place.file or place.file.startswith("<ipython")
-    file = "" if in_cell else f" of {Path(place.file).name}"
+    file = "" if is_cell(place.file) else f" of {Path(place.file).name}"
     line = linecache.getline(place.file, place.line).strip()
     code = place.code or excerpt(line, line=LONGEST_CODE)
     return f"line {place.line}{file}: {code}" if code else f"line {place.line}{file}"

@@ -30,7 +30,7 @@ from ..parallel.groups import ParallelState, init
 from .matching import Log, Table
 from .operations import Observer, Operations
 from .output import Capture
-from .protocol import CELL, Job, Outcome, Place
+from .protocol import Job, Outcome, Place, cell_name
 from .record import Recorder
 from .whereabouts import failure_of, place_of
 
@@ -232,14 +232,15 @@ def _end_with_parent() -> None:
 
 def _run_cell(source: str, namespace: dict[str, Any]) -> Any:
     """Run a cell among the rank's variables; return the value of its last expression."""
-    linecache.cache[CELL] = (len(source), None, source.splitlines(keepends=True), CELL)
-    tree = ast.parse(source, CELL)
+    name = cell_name(source)
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    tree = ast.parse(source, name)
     last = tree.body[-1] if tree.body else None
     if not isinstance(last, ast.Expr) or source.rstrip().endswith(";"):
-        exec(compile(tree, CELL, "exec"), namespace)
+        exec(compile(tree, name, "exec"), namespace)
         return None
-    exec(compile(ast.Module(tree.body[:-1], []), CELL, "exec"), namespace)
-    return eval(compile(ast.Expression(last.value), CELL, "eval"), namespace)
+    exec(compile(ast.Module(tree.body[:-1], []), name, "exec"), namespace)
+    return eval(compile(ast.Expression(last.value), name, "eval"), namespace)
 
 
 def _call(call: bytes, own: Mapping[str, Any]) -> Any:

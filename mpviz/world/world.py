@@ -1,6 +1,7 @@
 """A world of ranks: start it once, run functions and cells in it, read what it says."""
 
 import linecache
+import os
 import pickle
 import sys
 import threading
@@ -19,10 +20,12 @@ from ..layout import ParallelLayout
 from ..names import GROUP_KINDS
 from ..rankgrid import Groups
 from ..timeline import Event
+from .launch import installed_first
 from .matching import matched
 from .pool import Pool, Run
+from .preflight import most_threads
 from .progress import Progress
-from .protocol import CELL, Job
+from .protocol import Job, cell_name
 from .report import DESTROYED, Diagnosis
 from .results import Results, events_of, printed
 from .unfinished import unfinished
@@ -74,7 +77,8 @@ class World:
     timeout : float
         Seconds that a run may take, unless it says otherwise.
     threads : int
-        Threads that torch may use in each rank.
+        Threads that torch may use in each rank: at most 64 (or one for each CPU, if the machine
+        has more), and at most 4096 in all ranks together.
     check : bool
         Compare what the ranks of a group call, each time: a rank whose tensor has another size or
         type than that of a rank that came before, or which calls something else, raises
@@ -109,7 +113,7 @@ class World:
             raise ValueError(f"a World takes a ParallelLayout, got {layout!r}")
         self.layout = layout
         self.timeout = _seconds(timeout)
-        self.threads = whole_number("threads", threads)
+        self.threads = _threads(threads, layout.world_size)
         self.check = bool(check)
         self.events: tuple[Event, ...] = ()
         self._busy = threading.Lock()
@@ -122,6 +126,7 @@ class World:
         """Start the ranks now, rather than with the first run."""
         if current_process().daemon:
             raise RuntimeError("a rank cannot start ranks of its own; start them in the notebook")
+        self._leave_to_the_parent()
         if self._pool is not None and not self._pool.alive:
             self.close()
             print("A rank has died since the last run. All start anew; their variables are gone.")
@@ -129,6 +134,13 @@ class World:
             self._pool = Pool(self.layout, deadline=self.timeout, threads=self.threads)
             self._finalizer = weakref.finalize(self, self._pool.close)
         return self
+
+    def _leave_to_the_parent(self) -> None:
+        """In a fork of the notebook: forget the ranks, which are the notebook's."""
+        if self._pool is not None and self._pool.owner != os.getpid():
+            assert self._finalizer is not None
+            self._finalizer.detach()
+            self._pool = self._finalizer = None
 
     def close(self) -> None:
         """End the ranks; the next run starts new ones."""
@@ -212,11 +224,12 @@ class World:
         SyntaxError
             Before any rank sees the cell.
         """
-        compile(source, CELL, "exec")
+        source = source or "\n"
+        _check_syntax(source)
         # For a report on ranks that can tell no more than the number of their line.
-        linecache.cache[CELL] = (len(source), None, source.splitlines(keepends=True), CELL)
-        job = Job(source=source or "\n", compare=self.check)
-        return self._run(job, only, timeout, record)
+        name = cell_name(source)
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        return self._run(Job(source=source, compare=self.check), only, timeout, record)
 
     def observed(self, kind: str) -> Groups:
         """Return the groups of a kind as the processes report them.
@@ -306,8 +319,31 @@ def _seconds(value: object) -> float:
     return float(value)
 
 
+def _threads(value: object, world_size: int) -> int:
+    threads = whole_number("threads", value)
+    most = most_threads(world_size)
+    if threads > most:
+        raise ValueError(
+            f"threads must be at most {most} for each of {world_size} ranks, got {threads}; "
+            f"this machine has {os.cpu_count()} CPUs for all of them"
+        )
+    return threads
+
+
+def _check_syntax(source: str) -> None:
+    """Raise SyntaxError, with the text of its line, unless a cell is Python."""
+    try:
+        compile(source, cell_name(source), "exec")
+    except SyntaxError as error:
+        lines = source.splitlines()
+        if not error.text and error.lineno and error.lineno <= len(lines):
+            error.text = lines[error.lineno - 1]  # Python looks for it in a file
+        raise
+
+
 def _packed(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
-    import cloudpickle
+    with installed_first():
+        import cloudpickle
 
     if not callable(function):
         raise ValueError(f"run takes a function and its arguments, got {function!r}")

@@ -6,14 +6,13 @@ import signal
 import textwrap
 import threading
 import time
-from multiprocessing import forkserver
-from multiprocessing.forkserver import _forkserver
 
 import pytest
 import traces
 from world.faults import LAYOUT, added, failed, kill
 
 from mpviz import ParallelLayout, RanksError, World
+from mpviz.world import launch
 
 pytestmark = pytest.mark.usefixtures("interruptible")
 
@@ -300,21 +299,21 @@ def test_a_world_that_is_forgotten_ends(folder):
 
 def test_a_server_that_is_just_dying(world, monkeypatch):
     tries = []
-    connect = forkserver.connect_to_new_process
+    fork = launch.Server.fork
 
-    def refused_twice(pipes):
-        tries.append(pipes)
-        if len(tries) < 3:
-            raise (ConnectionRefusedError, EOFError)[len(tries) - 1]
-        return connect(pipes)
+    def refused_once(server, *request):
+        tries.append(server)
+        if len(tries) == 2:
+            raise ConnectionResetError
+        return fork(server, *request)
 
-    monkeypatch.setattr(forkserver, "connect_to_new_process", refused_twice)
+    monkeypatch.setattr(launch.Server, "fork", refused_once)
     world.close()
     assert added(world) == [3, 3]
-    assert len(tries) == 4
+    assert len(tries) == 3 and tries[0] is tries[1] is not tries[2]
 
 
 def test_the_death_of_the_server(world):
-    os.kill(_forkserver._forkserver_pid, signal.SIGKILL)
+    os.kill(traces.server_pid(), signal.SIGKILL)
     world.close()
     assert added(world) == [3, 3]

@@ -99,9 +99,9 @@ def test_an_interrupt_while_the_first_ranks_start(kernel):
 
 
 STALLS = {
-    "loop": ("while True: pass", "busy at line 1"),
+    "loop": ("while True: pass", "busy at line 2"),
     "collective": ("if rank == 0: dist.barrier()", "never came: rank 1 (done)"),
-    "C with the GIL": ("import ctypes; ctypes.PyDLL(None).sleep(600)", "busy at line 1"),
+    "C with the GIL": ("import ctypes; ctypes.PyDLL(None).sleep(600)", "busy at line 2"),
     "stopped": ("import os; os.kill(os.getpid(), 19)", "ranks 0 1 did not answer"),
 }
 
@@ -122,14 +122,14 @@ def test_an_interrupt(kernel, source, words):
 def test_a_deadline(kernel):
     shown = kernel.run("%%ranks --timeout 0.5\nif rank == 0:\n    dist = 1\n    while dist: pass")
     assert shown.startswith("RanksError: Not done after 0.5 s.")
-    assert "rank 0 busy at line 3: while dist: pass" in shown
+    assert "rank 0 busy at line 4: while dist: pass" in shown
     assert kernel.run(WORKS) == WORKED
 
 
 def test_a_cell_that_raises_shows_the_learners_line_alone(kernel):
     shown = kernel.run("%%ranks\nx = 1\nif rank == 1:\n    x / 0")
     assert "1 of 2 ranks raised ZeroDivisionError: division by zero" in shown
-    assert "rank 1, line 3: x / 0" in shown
+    assert "rank 1, line 4: x / 0" in shown
     assert "mpviz/world" not in shown
     assert kernel.run(WORKS) == WORKED
 
@@ -142,7 +142,7 @@ def test_two_kernels_and_the_death_of_one(kernel, new):
     other = new()
     assert other.run(WORKS) == kernel.run(WORKS) == WORKED
     everybody = other.family()
-    assert len(everybody) == 5  # two ranks, their server, its tracker, the guard
+    assert len(everybody) == 4  # two ranks, their server, the guard
     os.kill(other.pid, signal.SIGKILL)
     assert traces.left(everybody, other.folder, seconds=5) == []
     assert kernel.run(WORKS) == WORKED

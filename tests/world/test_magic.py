@@ -9,7 +9,7 @@ from traitlets.config import Config
 
 from mpviz import ParallelLayout
 from mpviz.world import RanksError, Results, World
-from mpviz.world.magic import rank_list
+from mpviz.world.magic import CellSyntaxError, rank_list
 
 LAYOUT = ParallelLayout(nodes=1, gpus_per_node=4, tp=2, pp=2)
 
@@ -137,11 +137,9 @@ def test_timeout(shell, tmp_path):
         error = refused(shell, "%%ranks slow --timeout 0.5\nimport time\ntime.sleep(30)")
         assert isinstance(error, RanksError)
         assert str(error).startswith("Not done after 0.5 s.\n")
-        assert "line 2: time.sleep(30)" in str(error)
+        assert "line 3: time.sleep(30)" in str(error)
     finally:
         slow.close()
-    assert isinstance(refused(shell, "%%ranks --timeout soon\n1"), UsageError)
-    assert isinstance(refused(shell, "%%ranks --timeout 0\n1"), ValueError)
 
 
 def test_record(shell, world):
@@ -183,16 +181,11 @@ def test_without_a_world_it_says_how_to_make_one(shell, value):
     assert "%%ranks needs a World in the variable 'world'; say world = World(layout)" in str(error)
 
 
-@pytest.mark.parametrize("line", ["--onyl 2", "world another", "--only"])
-def test_an_option_that_there_is_not(shell, line):
-    assert isinstance(refused(shell, f"%%ranks {line}\nrank"), UsageError)
-
-
 def test_a_syntax_error_is_the_readers_line_and_reaches_no_rank(shell):
     ran(shell, "%%ranks\nreached = 0")
     error = refused(shell, "%%ranks\nreached = 1\nfor")
-    assert isinstance(error, SyntaxError)
-    assert (error.lineno, error.text.strip()) == (2, "for")
+    assert isinstance(error, CellSyntaxError)
+    assert (error.error.lineno, error.error.text.strip()) == (3, "for")
     assert list(ran(shell, "%%ranks\nreached")) == [0] * 4
 
 
@@ -202,7 +195,7 @@ def test_an_error_names_ranks_and_line_and_the_variables_stay(shell, capsys, wor
     error = refused(shell, cell)
     assert isinstance(error, RanksError)
     says = (
-        "1 of 4 ranks raised AssertionError: not two\n  rank 2, line 3: assert rank != 2, 'not two'"
+        "1 of 4 ranks raised AssertionError: not two\n  rank 2, line 4: assert rank != 2, 'not two'"
     )
     assert str(error) == says
     shown = capsys.readouterr().out
@@ -216,3 +209,88 @@ def test_an_empty_cell(shell, capsys):
     assert ran(shell, "%%ranks\n\n") is None
     assert ran(shell, "%%ranks\n# nothing") is None
     assert capsys.readouterr().out == ""
+
+
+# ---- what is refused is one line
+
+
+def shown(shell, capsys, cell):
+    """What the reader of a cell that fails sees."""
+    capsys.readouterr()
+    refused(shell, cell)
+    said = capsys.readouterr()
+    return said.out + said.err
+
+
+REFUSED = {
+    "no such rank": ("--only 9", "rank 9 is out of range: 0 … 3"),
+    "no list of ranks": ("--only x", "--only takes ranks such as 0,2 or 4-7, got 'x'"),
+    "an open quotation": ("--only '0", "No closing quotation"),
+    "a timeout below 0": ("--timeout -3", "timeout must be a number of seconds above 0, got -3.0"),
+    "a timeout of 0": ("--timeout 0", "timeout must be a number of seconds above 0, got 0.0"),
+    "a timeout that never ends": ("--timeout inf", "timeout must be a number of seconds above 0"),
+    "no number": ("--timeout x", "argument --timeout: invalid float value: 'x'"),
+    "an unknown flag": ("--onyl 2", "unrecognized arguments: --onyl"),
+    "two names": ("world another", "unrecognized arguments: another"),
+    "a flag without its value": ("--only", "argument --only: expected one argument"),
+    "no World": ("LAYOUT", "%%ranks needs a World in the variable 'LAYOUT'"),
+}
+
+
+@pytest.mark.parametrize(("line", "says"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_is_one_line(shell, capsys, line, says):
+    shell.user_ns["LAYOUT"] = LAYOUT
+    text = shown(shell, capsys, f"%%ranks {line}\nrank")
+    assert text.startswith(f"UsageError: {says}")
+    assert text.count("\n") == 1
+
+
+SYNTAX = {
+    "a word too few": ("x = 1\nfor", 3, "    for\n       ^\n"),
+    "in the first line": ("for", 2, "    for\n       ^\n"),
+    "found late": ("x = 1\nreturn x", 3, "    return x\n    ^^^^^^^^\n"),
+    "indented": ("if rank:\nx = 1", 3, "    x = 1\n    ^\n"),
+    "a bracket": ("x = 1\ny = (x,\nz = 2\n", 3, "    y = (x,\n        ^\n"),
+}
+
+
+@pytest.mark.parametrize(("cell", "line", "mark"), SYNTAX.values(), ids=SYNTAX)
+def test_a_syntax_error_shows_the_line_and_where(shell, capsys, cell, line, mark):
+    text = shown(shell, capsys, f"%%ranks\n{cell}")
+    head, *_, last = text.rstrip().split("\n")
+    assert head == f"  Line {line} of the cell"
+    assert last.startswith(("SyntaxError: ", "IndentationError: "))
+    assert mark in text
+    assert "mpviz" not in text and "ranks cell" not in text and "Traceback" not in text
+
+
+# ---- the lines are those the reader counts
+
+
+def test_the_line_of_the_magic_is_the_first(shell):
+    assert list(ran(shell, "%%ranks\nimport sys; sys._getframe().f_lineno")) == [2] * 4
+    error = refused(shell, "%%ranks\n\nlet = 5\n1 / 0")
+    assert "ranks 0 1 2 3, line 4: 1 / 0" in str(error)
+    error = refused(shell, "%%ranks --timeout 0.5\n\nimport time; time.sleep(30)")
+    assert "line 3: import time; time.sleep(30)" in str(error)
+
+
+def test_a_cell_given_as_text_counts_its_own_lines(world):
+    with pytest.raises(RanksError, match="line 2: 1 / 0"):
+        world.cell("let = 5\n1 / 0")
+    with pytest.raises(SyntaxError) as caught:
+        world.cell("let = 5\nfor")
+    assert caught.value.lineno == 2
+
+
+def test_a_function_of_an_earlier_cell_shows_its_own_line(shell):
+    ran(shell, "%%ranks\ndef fails(rank):\n    assert rank < 0, 'of the first cell'")
+    error = refused(shell, "%%ranks\nx = 'the second cell'\ny = 'the second cell'\nfails(rank)")
+    assert "line 3: assert rank < 0, 'of the first cell'" in str(error)
+
+
+def test_the_source_of_what_a_cell_defines_can_be_read(shell):
+    ran(shell, "%%ranks\nfrom __future__ import annotations\ndef f(x: no_type):\n    return x")
+    ran(shell, "%%ranks\nother = 'cell'")
+    source = ran(shell, "%%ranks\nimport inspect\ninspect.getsource(f)")
+    assert list(source) == ["def f(x: no_type):\n    return x\n"] * 4

@@ -6,9 +6,9 @@ import textwrap
 import threading
 import time
 from dataclasses import replace
-from multiprocessing.forkserver import _forkserver
 
 import pytest
+import traces
 from world.faults import LAYOUT, MARGIN, failed
 
 from mpviz import ParallelLayout, RanksError, World
@@ -79,7 +79,7 @@ def interrupt(world, after):
     """As Jupyter does: the whole process group, the ranks and their server included."""
 
     def kill():
-        for pid in [*world.pids, _forkserver._forkserver_pid, os.getpid()]:
+        for pid in [*world.pids, traces.server_pid(), os.getpid()]:
             os.kill(pid, signal.SIGINT)
 
     threading.Timer(after, kill).start()

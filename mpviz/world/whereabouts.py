@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -69,6 +70,8 @@ def place_of(frame: FrameType | None, names: Mapping[int, str]) -> Place:
 
 def _is_in_wait(frame: FrameType) -> bool:
     """Whether the innermost frame is inside a function in C that it calls by the name ``wait``."""
+    if "wait" not in frame.f_code.co_names:  # which spares reading long cells
+        return False
     code = list(dis.get_instructions(frame.f_code))
     called = next((step for step in code if step.offset == frame.f_lasti), None)
     if called is None or "CALL" not in called.opname:
@@ -183,11 +186,12 @@ def _awaited_in(frames: Sequence[FrameType], names: Mapping[int, str]) -> tuple[
     """Return the other ranks that the outermost wait of a traceback waited for, if it is known."""
     import torch.distributed as dist
 
-    waits = (_wait_of(frame, names) for frame in frames)
-    _, details = next((wait for wait in waits if wait), ("", {}))
-    ranks = details.get("group", ()) if details.get("peer") is None else (details["peer"],)
-    me = dist.get_rank() if dist.is_initialized() else None
-    return tuple(rank for rank in ranks if rank != me)
+    with suppress(Exception):  # whatever became of the groups
+        waits = (_wait_of(frame, names) for frame in frames)
+        _, details = next((wait for wait in waits if wait), ("", {}))
+        ranks = details.get("group", ()) if details.get("peer") is None else (details["peer"],)
+        return tuple(rank for rank in ranks if rank != dist.get_rank())
+    return ()
 
 
 def _timed_out(error: BaseException) -> bool:

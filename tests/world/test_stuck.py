@@ -177,6 +177,9 @@ WAITS = {
         "work = dist.barrier(async_op=True)\n(\n    work\n    .wait(\n    )\n)"
     ),
     "in a function of torch": "dist.barrier(async_op=True).get_future().wait()",
+    "in the code of a library": (
+        "exec('for _ in range(2): work.wait()', {'work': dist.barrier(async_op=True)})"
+    ),
     "of its group": "groups['tp'].allreduce([torch.ones(1)]).wait()",
     "with all arguments": "dist.barrier(async_op=True).wait(*[dist.default_pg_timeout])",
     "in a layer": (

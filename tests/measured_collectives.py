@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mpviz import cost
 
-MIB, GIB = 2**20, 2**30
+KIB, MIB, GIB = 2**10, 2**20, 2**30
 
 _B200 = cost.Machine("B200", cost.NVLINK_GB200, cost.NETWORK)
 _H200 = cost.Machine("H200", cost.NVLINK, cost.NETWORK)
@@ -28,6 +28,7 @@ _TWO = (
     "half of a ring's bytes"
 )
 _MIDDLE = "between 8 and 256 MB NCCL changes protocols, and none reaches full bandwidth"
+_SMALL = "far below a megabyte NCCL uses a protocol of lower latency"
 _FITTED = "one of the two rows that the latency between nodes is fitted to"
 _RELEASES = "two releases of NCCL (2.27 and 2.30) differ by more than the model is off"
 _OLD = "one process for all 8 GPUs, and an older NCCL"
@@ -93,6 +94,9 @@ class Row:
 _END = 8 * GIB
 
 ROWS = (
+    # 32 KB
+    Row("H200", 1, 32 * KIB, 3.15, _SWEEP, 102, _SMALL),
+    Row("B200", 4, 32 * KIB, 0.64, _TABLES, 82, _SMALL),
     # 2 MB
     Row("H200", 1, 2 * MIB, 96.26, _SWEEP, 22, _RELEASES),
     Row("H200", 1, 2 * MIB, 64.53, _OLDER, -18, _RELEASES),

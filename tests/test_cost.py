@@ -29,7 +29,7 @@ def test_without_named_reasons_the_model_is_within_five_percent():
 
 def test_the_exceptions_are_few_kinds_and_each_lies_on_its_side():
     whys = {row.why for row in ROWS if row.why}
-    assert len(whys) <= 7
+    assert len(whys) <= 8
     for row in ROWS:
         if "SHARP" in row.why:
             assert 20 < row.error < 35  # measured faster than any ring

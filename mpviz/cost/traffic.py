@@ -52,8 +52,9 @@ def traffic(
 ) -> dict[str, Traffic]:
     """Return what a rank of a middle stage communicates in one step, by kind of group.
 
-    Microbatches of one sequence; activations in bf16, gradients summed in fp32; no sequence
-    parallelism and no distributed optimizer, which send as many bytes in other collectives.
+    Microbatches of one sequence; activations in bf16, gradients summed in fp32. Without sequence
+    parallelism and distributed optimizer, which send the same in other collectives, and without
+    Megatron's scatter/gather, which divides messages of pp by tp.
 
     - tp: 4 all-reduces a layer and microbatch, of sequence × hidden size numbers (Shoeybi et al.
       2019, arXiv 1909.08053, section 3);

@@ -7,7 +7,7 @@ those that learners really give.
 
 from .lesson01 import copies, ranks_of_copy_two, same_parameters
 from .lesson02 import (
-    gpus_with_experts,
+    holders_of_an_expert,
     leaves_node,
     order_of_the_guide,
     pipeline_group,
@@ -30,7 +30,7 @@ __all__ = [
     "bubble_in_percent",
     "bytes_of_a_layer",
     "copies",
-    "gpus_with_experts",
+    "holders_of_an_expert",
     "largest_tp",
     "leaves_node",
     "no_all_reduce_leaves",

@@ -157,20 +157,26 @@ def order_of_the_guide(answer: object) -> Verdict:
 
 
 @exercise
-def gpus_with_experts(answer: object) -> Verdict:
-    """How many GPUs do tp=2, pp=4 and dp=2 take if expert parallelism ep=2 is added?
+def holders_of_an_expert(answer: object) -> Verdict:
+    """64 GPUs, tp=2, pp=4, ep=4, experts uncut (etp=1): how many GPUs hold the same expert?
 
-    >>> gpus_with_experts(32)
-    ✗ 32 is not it. ep is no factor of the world size: the experts regroup the same ranks.
+    >>> holders_of_an_expert(8)
+    ✗ 8 is not it. dp=8 GPUs hold the same piece of attention. The experts have a grid of their \
+own: which size is left there?
     """
-    layout = ParallelLayout(nodes=2, gpus_per_node=8, tp=2, pp=4, ep=2)
+    layout = ParallelLayout(nodes=8, gpus_per_node=8, tp=2, pp=4, ep=4, expert_tp=1)
+    right = layout.edp
     return judged_number(
         answer,
-        layout.world_size,
-        f"Still {layout.world_size}: the two ranks of a dp group share out the experts, so "
-        f"expert-dp is {layout.edp}.",
+        right,
+        f"64 GPUs = etp 1 × ep 4 × edp {right} × pp 4: each expert of a layer is whole on {right} "
+        f"GPUs, and they sum its gradients.",
         {
-            32: "ep is no factor of the world size: the experts regroup the same ranks.",
-            8: "That is one model copy; dp=2 makes two.",
+            layout.dp: f"dp={layout.dp} GPUs hold the same piece of attention. The experts have a "
+            f"grid of their own: which size is left there?",
+            2: "Did you divide by tp? The experts are not cut: their grid has etp=1.",
+            16: "Did you leave out pp? A layer is on one stage, on a quarter of the GPUs.",
+            64: "Each stage has other layers, and each ep rank of a stage other experts.",
+            1: "So many would hold it if ep dealt the experts to all 16 GPUs of a stage.",
         },
     )

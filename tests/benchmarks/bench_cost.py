@@ -11,13 +11,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from measured_collectives import GIB, MIB, ROWS
+from measured_collectives import GIB, KIB, MIB, ROWS
 
 from mpviz import cost
 
 
 def amount(size):
-    return f"{size // GIB} GiB" if size >= GIB else f"{size // MIB} MiB"
+    unit, name = next(
+        unit for unit in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")) if size >= unit[0]
+    )
+    return f"{size // unit} {name}"
 
 
 def time(seconds):

@@ -12,7 +12,7 @@ _CARRIED = {
     "cp": "keys and values, in each layer",
     "dp": "gradients, once",
     "dp-cp": "gradients, once",
-    "pp": "activations, to the next stage",
+    "pp": "activations, one stage on",
     "ep": "tokens, in each layer",
     "edp": "experts' gradients, once",
 }
@@ -29,7 +29,7 @@ def table(layout: ParallelLayout, model: Model = EXAMPLE) -> list[tuple[str, ...
     groups | size | leave their node | carry | bytes a step | takes
     8 tp | 2 | none | sums, in each layer | 550 GB: 8,192 × 67 MB | 1.6 s
     8 dp | 2 | none | gradients, once | 3.5 GB | 9.6 ms
-    4 pp | 4 | ⇄ all 4 | activations, to the next stage | 34 GB: 512 × 67 MB | 0.77 s
+    4 pp | 4 | ⇄ all 4 | activations, one stage on | 34 GB: 512 × 67 MB | 0.77 s
     """
     rows: list[tuple[str, ...]] = [HEAD]
     for kind, part in traffic(layout, model).items():
@@ -55,15 +55,15 @@ def note(layout: ParallelLayout, model: Model = EXAMPLE) -> str:
     """Return what the bytes and times of the table assume.
 
     >>> print(note(ParallelLayout(nodes=2, tp=2, pp=4)))
-    A step of Llama 3 8B: 512 sequences of 8,192 tokens. For a rank of a middle stage, one after \
-the other, nothing hidden behind computing. H100: NVLink 450 GB/s inside a node, 400 Gbit/s \
-network 50 GB/s for each GPU between nodes, one way.
+    A step of Llama 3 8B: 512 sequences of 8,192 tokens, for a rank of a middle stage, nothing \
+hidden behind computing. H100: NVLink 450 GB/s inside a node, 400 Gbit/s network 50 GB/s for each \
+GPU between nodes, one way.
     """
     machine = machine_for(model.gpu, layout.gpus_per_node)
     inside, between = machine.inside, machine.between
     return (
-        f"A step of {model.name}: {model.batch:,} sequences of {model.sequence:,} tokens. For a "
-        f"rank of a middle stage, one after the other, nothing hidden behind computing. "
+        f"A step of {model.name}: {model.batch:,} sequences of {model.sequence:,} tokens, for a "
+        f"rank of a middle stage, nothing hidden behind computing. "
         f"{machine.name}: {inside.name} {inside.bytes_per_second / 1e9:.0f} GB/s inside a node, "
         f"{between.name} {between.bytes_per_second / 1e9:.0f} GB/s for each GPU between nodes, "
         f"one way."

@@ -1,5 +1,6 @@
 """Solutions pass their checks; known mistakes get the hint made for them."""
 
+from math import gcd
 from pathlib import Path
 
 import nbformat
@@ -72,19 +73,14 @@ def test_any_other_answer_is_wrong_and_answered_kindly(name, answer):
         ("rank_at", 10, "pp vary fastest"),
         ("rank_at", 8, "neighbour at tp=0"),
         ("rank_at", 3, "Do not add the coordinates"),
-        ("pipeline_group_of_six", [4, 6], "data-parallel group"),
-        ("pipeline_group_of_six", [6, 7], "tensor-parallel group"),
-        ("pipeline_group_of_six", [4, 5, 6, 7], "share rank 6's stage"),
-        ("pipeline_group_of_six", (6, 10, 14), "earlier stages too"),
-        ("pipeline_group_of_six", [0, 2, 4, 6], "steps of 2"),
-        ("largest_tp", 4, "a larger tp also stays inside"),
-        ("largest_tp", 16, "2 of its 2 groups cross nodes"),
-        ("largest_tp", 32, "1 of its 1 groups cross nodes"),
         ("order_of_the_guide", "tp-cp-ep-dp-pp", "Megatron's default"),
         ("order_of_the_guide", "tp-dp-pp", "Which axis must vary"),
         ("order_of_the_guide", "tp-pp", "misses dp"),
-        ("gpus_with_experts", 32, "no factor of the world size"),
-        ("gpus_with_experts", 8, "one model copy"),
+        ("holders_of_an_expert", 8, "hold the same piece of attention"),
+        ("holders_of_an_expert", 2, "Did you divide by tp?"),
+        ("holders_of_an_expert", 16, "Did you leave out pp?"),
+        ("holders_of_an_expert", 64, "other experts"),
+        ("holders_of_an_expert", 1, "all 16 GPUs of a stage"),
         ("wrong_split", "p", "the MLP of the picture"),
         ("wrong_split", "q", "pays for two all-reduces"),
         ("bytes_of_a_layer", 2 * 2 * 2048 * 12288, "forward alone"),
@@ -119,13 +115,6 @@ def test_any_other_answer_is_wrong_and_answered_kindly(name, answer):
         ),
         ("safe_order", "a", "the deadlock above"),
         ("safe_order", "c", "only afterwards"),
-        ("tp_on_72_gpus", 8, "a larger one does too"),
-        ("tp_on_72_gpus", 64, "does not even divide the 144 GPUs"),
-        ("tp_on_72_gpus", 16, "16 divides 144, but not 72"),
-        ("tp_on_72_gpus", 144, "both nodes"),
-        ("tp_for_128_heads", 72, "72 divides 72, but not 128"),
-        ("tp_for_128_heads", 64, "64 divides 128, but not 72: not all groups can stay on a node"),
-        ("tp_for_128_heads", 4, "a larger one does too"),
     ],
 )
 def test_a_known_mistake_gets_its_own_hint(name, answer, hint):
@@ -203,8 +192,14 @@ def test_numbers_and_lists_of_numpy_are_answers_too():
 
     assert exercises.copies(np.int64(4)).correct
     assert exercises.copies(4.0).correct
-    assert exercises.pipeline_group_of_six(np.array([2, 6, 10, 14])).correct
-    assert exercises.pipeline_group_of_six({14, 10, 6, 2}).correct
+    assert exercises.ranks_of_copy_two(np.array([2, 3, 6, 7, 10, 11, 14, 15])).correct
+    assert exercises.ranks_of_copy_two({15, 14, 11, 10, 7, 6, 3, 2}).correct
+    assert exercises.pipeline_group(
+        lambda rank, tp, dp, pp: np.arange(rank % (tp * dp), tp * dp * pp, tp * dp)
+    ).correct
+    assert exercises.leaves_node(
+        lambda group, gpus: len(np.unique(np.array(group) // gpus)) > np.int64(1)
+    ).correct
 
 
 def test_the_backward_of_g_is_tried_on_real_ranks():
@@ -263,3 +258,130 @@ def test_a_plan_is_praised_for_what_it_is(plan, praise):
     verdict = exercises.plan_by_hand(plan)
     assert verdict.correct
     assert praise in verdict.message
+
+
+WRITTEN = {
+    "pipeline_group": [
+        (lambda rank, tp, dp, pp: [rank + tp * dp * i for i in range(pp)], "begin at stage 0"),
+        (
+            lambda rank, tp, dp, pp: [
+                rank % tp + rank // (tp * dp) * tp * dp + tp * i for i in range(dp)
+            ],
+            "data-parallel group",
+        ),
+        (lambda rank, tp, dp, pp: [rank - rank % tp + i for i in range(tp)], "tensor-parallel"),
+        (
+            lambda rank, tp, dp, pp: [rank - rank % (tp * dp) + i for i in range(tp * dp)],
+            "ranks of its stage",
+        ),
+        (lambda rank, tp, dp, pp: [rank % tp + tp * i for i in range(pp)], "tp × dp ranks apart"),
+        (
+            lambda rank, tp, dp, pp: [
+                rank - rank % (tp * pp) + rank % tp + tp * i for i in range(pp)
+            ],
+            "the order in which dp comes last",
+        ),
+        (lambda rank, tp, dp, pp: [rank], "answer(0, 2, 2, 4) returns [0], and should return [0,"),
+    ],
+    "leaves_node": [
+        (lambda group, gpus: len(group) > gpus, "The size does not decide"),
+        (lambda group, gpus: group[-1] - group[0] >= gpus, "The distance does not decide"),
+        (lambda group, gpus: group[-1] >= gpus, "outside node 0"),
+        (lambda group, gpus: len({rank // gpus for rank in group}) == 1, "other way round"),
+        (lambda group, gpus: group[0] // gpus != group[1 % len(group)] // gpus, "at all members"),
+        (lambda group, gpus: len({rank % gpus for rank in group}) > 1, "place on the node"),
+        (lambda group, gpus: True, "answer([0, 1], 8) returns True, and should return False"),
+    ],
+    "time_in_pieces": [
+        (lambda total, piece, latency, bandwidth: total / bandwidth, "bandwidth's part alone"),
+        (lambda total, piece, latency, bandwidth: latency + total / bandwidth, "latency once"),
+        (
+            lambda total, piece, latency, bandwidth: total / piece * latency + total / bandwidth,
+            "round up",
+        ),
+        (
+            lambda total, piece, latency, bandwidth: total // piece * latency + total / bandwidth,
+            "round up",
+        ),
+        (
+            lambda total, piece, latency, bandwidth: (
+                -(-total // piece) * (latency + piece / bandwidth)
+            ),
+            "sends fewer bytes",
+        ),
+        (lambda total, piece, latency, bandwidth: latency + piece / bandwidth, "of one piece"),
+        (
+            lambda total, piece, latency, bandwidth: (
+                -(-total // piece) * latency + piece / bandwidth
+            ),
+            "All the bytes",
+        ),
+        (lambda total, piece, latency, bandwidth: 0.0, "returns 0.0, and should return 0.0027"),
+    ],
+    "largest_tp": [
+        (lambda gpus, heads, kv: gcd(gpus, heads), "forgets the KV heads"),
+        (lambda gpus, heads, kv: gcd(heads, kv), "forgets the node"),
+        (lambda gpus, heads, kv: kv, "forgets the node"),
+        (lambda gpus, heads, kv: gpus, "machine's limit alone"),
+        (lambda gpus, heads, kv: min(gpus, heads, kv), "need not divide"),
+        (
+            lambda gpus, heads, kv: max(
+                n for n in (1, 2, 4, 8, 16, 32) if gcd(gpus, heads, kv) % n == 0
+            ),
+            "power of two",
+        ),
+        (lambda gpus, heads, kv: 1, "answer(4, 128, 8) returns 1, and should return 4"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "hint"),
+    [(name, wrong, hint) for name, wrongs in WRITTEN.items() for wrong, hint in wrongs],
+)
+def test_a_function_written_wrong_gets_the_hint_for_it(name, wrong, hint):
+    verdict = getattr(exercises, name)(wrong)
+    assert verdict.correct is False
+    assert hint in verdict.message
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_function_that_does_not_run_is_told_where(name):
+    def stops(*_):
+        raise KeyError("left")
+
+    def spoils(first, *_):
+        if isinstance(first, list):
+            first.clear()
+        return ()
+
+    check = getattr(exercises, name)
+    assert "stops with KeyError: 'left'." in check(stops).message
+    assert "Is there a `return`?" in check(lambda *_: None).message
+    assert "stops with TypeError" in check(lambda: 1).message
+    assert check(spoils).correct is False and "[]" not in check(spoils).message
+    assert "is not a function" in check([1, 2]).message
+
+
+def test_largest_tp_is_what_megatron_needs_without_sharing_kv_heads():
+    from megatron.core.transformer.transformer_config import TransformerConfig
+
+    def takes(tp, heads, kv_heads):
+        sizes = {"num_attention_heads": heads, "num_query_groups": kv_heads}
+        try:
+            TransformerConfig(
+                num_layers=1, hidden_size=16 * heads, tensor_model_parallel_size=tp, **sizes
+            )
+        except ValueError:
+            return False
+        return True
+
+    # Megatron also takes a tp that is a multiple of the KV heads: ranks then share one.
+    assert takes(8, 128, 8) and takes(16, 128, 8) and not takes(12, 96, 8)
+    right = exercises.largest_tp
+    assert right(
+        lambda gpus, heads, kv: max(
+            tp for tp in range(1, gpus + 1)
+            if gpus % tp == 0 and takes(tp, heads, kv) and kv % tp == 0
+        )
+    ).correct  # fmt: skip

@@ -7,17 +7,17 @@ those that learners really give.
 
 from .lesson01 import copies, ranks_of_copy_two, same_parameters
 from .lesson02 import (
-    gpus_with_experts,
-    largest_tp,
+    holders_of_an_expert,
+    leaves_node,
     order_of_the_guide,
-    pipeline_group_of_six,
+    pipeline_group,
     rank_at,
 )
 from .lesson03 import (
+    largest_tp,
     no_all_reduce_leaves,
     order_does_not_matter,
-    tp_for_128_heads,
-    tp_on_72_gpus,
+    time_in_pieces,
 )
 from .lesson04 import ring_bytes, sum_on_rank_five, who_stays_away
 from .lesson05 import backward_of_g, bytes_of_a_layer, wrong_split
@@ -30,12 +30,13 @@ __all__ = [
     "bubble_in_percent",
     "bytes_of_a_layer",
     "copies",
-    "gpus_with_experts",
+    "holders_of_an_expert",
     "largest_tp",
+    "leaves_node",
     "no_all_reduce_leaves",
     "order_does_not_matter",
     "order_of_the_guide",
-    "pipeline_group_of_six",
+    "pipeline_group",
     "plan_by_hand",
     "rank_at",
     "ranks_of_copy_two",
@@ -43,8 +44,7 @@ __all__ = [
     "safe_order",
     "same_parameters",
     "sum_on_rank_five",
-    "tp_for_128_heads",
-    "tp_on_72_gpus",
+    "time_in_pieces",
     "who_stays_away",
     "wrong_split",
 ]

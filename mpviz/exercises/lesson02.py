@@ -4,7 +4,8 @@ from ..layout import ParallelLayout
 from ..names import MEGATRON_ORDER
 from ..presets import SLIDE
 from ..rankgrid import RankGrid
-from .verdict import Verdict, exercise, judged_number, judged_ranks
+from .functions import judged_function
+from .verdict import Verdict, exercise, judged_number
 
 _SLIDE = SLIDE.layout
 
@@ -33,49 +34,101 @@ def rank_at(answer: object) -> Verdict:
 
 
 @exercise
-def pipeline_group_of_six(answer: object) -> Verdict:
-    """Which ranks are in the pipeline group of rank 6?
+def pipeline_group(answer: object) -> Verdict:
+    """Write ``answer(rank, tp, dp, pp)``: the pipeline group of a rank, in the default order.
 
-    >>> pipeline_group_of_six([2, 6, 10, 14])
-    ✓ tp and dp stay, pp runs: steps of 4.
+    >>> pipeline_group(lambda rank, tp, dp, pp: [rank % (tp * dp) + tp * dp * s for s in range(pp)])
+    ✓ Of the slide and 14 other layouts, every rank: tp and dp stay, pp runs in steps of tp × dp.
+    >>> pipeline_group(lambda rank, tp, dp, pp: [rank + tp * dp * s for s in range(pp)])
+    ✗ A group holds the earlier stages too: begin at stage 0, not at the rank.
     """
-    return judged_ranks(
+
+    def right(rank: int, tp: int, dp: int, pp: int) -> list[int]:
+        layout = ParallelLayout(nodes=1, gpus_per_node=tp * dp * pp, tp=tp, pp=pp)
+        return list(layout.groups("pp").of(rank))
+
+    sizes = [(2, 2, 4), *((tp, dp, pp) for tp in (1, 2, 3) for dp in (1, 4) for pp in (2, 3))]
+    sizes += [(8, 2, 3), (4, 3, 1)]
+    cases = [(rank, tp, dp, pp) for tp, dp, pp in sizes for rank in range(tp * dp * pp)]
+    return judged_function(
         answer,
-        _SLIDE.groups("pp").of(6),
-        "tp and dp stay, pp runs: steps of 4.",
+        right,
+        cases,
+        f"Of the slide and {len(sizes) - 1} other layouts, every rank: tp and dp stay, pp runs in "
+        f"steps of tp × dp.",
         {
-            _SLIDE.groups("dp").of(6): "That is its data-parallel group: pp stayed and dp ran.",
-            _SLIDE.groups("tp").of(6): "That is its tensor-parallel group: pp stayed and tp ran.",
-            (4, 5, 6, 7): "Those are the four ranks that share rank 6's stage. The group you want "
-            "has one rank of each stage.",
-            (6, 10, 14): "A group holds the earlier stages too: go back from 6 as well.",
-            (0, 2, 4, 6): "Those are steps of 2. Two pipeline neighbours are tp × dp = 4 apart.",
+            lambda rank, tp, dp, pp: [rank + tp * dp * stage for stage in range(pp)]: "A group "
+            "holds the earlier stages too: begin at stage 0, not at the rank.",
+            lambda rank, tp, dp, pp: [
+                rank % tp + rank // (tp * dp) * tp * dp + tp * copy for copy in range(dp)
+            ]: "That is its data-parallel group: pp stayed and dp ran.",
+            lambda rank, tp, dp, pp: [rank // tp * tp + half for half in range(tp)]: "That is its "
+            "tensor-parallel group: pp stayed and tp ran.",
+            lambda rank, tp, dp, pp: [
+                rank // (tp * dp) * tp * dp + other for other in range(tp * dp)
+            ]: "Those are the ranks of its stage. The group has one rank of each stage.",
+            lambda rank, tp, dp, pp: [rank % tp + tp * stage for stage in range(pp)]: "Two "
+            "stages are tp × dp ranks apart: dp varies between tp and pp.",
+            lambda rank, tp, dp, pp: [
+                rank // (tp * pp) * tp * pp + rank % tp + tp * stage for stage in range(pp)
+            ]: "That is the order in which dp comes last. In Megatron's default pp does.",
         },
     )
 
 
 @exercise
-def largest_tp(answer: object) -> Verdict:
-    """How large may tp be on 4 nodes of 8 GPUs (pp=1), if no tp group may cross a node?
+def leaves_node(answer: object) -> Verdict:
+    """Write ``answer(group, gpus_per_node)``: whether a group has members on several nodes.
 
-    >>> largest_tp(16)
-    ✗ 16 is not it. tp=16 works, but 2 of its 2 groups cross nodes.
+    >>> leaves_node(lambda group, gpus_per_node: len(group) > gpus_per_node)
+    ✗ The size does not decide: [0, 4, 8, 12] has fewer members than a node has GPUs, and leaves it.
     """
-    sizes = [ParallelLayout(nodes=4, gpus_per_node=8, tp=tp) for tp in range(1, 33) if not 32 % tp]
-    inside = [layout.tp for layout in sizes if not layout.crossings("tp")]
-    crossing = {
-        layout.tp: f"tp={layout.tp} works, but {len(layout.crossings('tp'))} of its "
-        f"{len(layout.groups('tp'))} groups cross nodes."
-        for layout in sizes
-        if layout.tp not in inside
-    }
-    smaller = dict.fromkeys(inside, "No group crosses, true, but a larger tp also stays inside.")
-    return judged_number(
+
+    def nodes_of(group: list[int], gpus_per_node: int) -> list[int]:
+        return [rank // gpus_per_node for rank in group]
+
+    def right(group: list[int], gpus_per_node: int) -> bool:
+        return len(set(nodes_of(group, gpus_per_node))) > 1
+
+    cases = _groups_of_many_layouts()
+    return judged_function(
         answer,
-        max(inside),
-        "As large as a node. That is why tp=8 is so common: most nodes hold 8 GPUs.",
-        smaller | crossing,
+        right,
+        cases,
+        f"Right for {len(cases)} groups. `layout.crossings` asks the same of every group.",
+        {
+            lambda group, gpus: len(group) > gpus: "The size does not decide: [0, 4, 8, 12] has "
+            "fewer members than a node has GPUs, and leaves it.",
+            lambda group, gpus: max(group) - min(group) >= gpus: "The distance does not decide: "
+            "of nodes of 8, ranks 7 and 8 are neighbours, and on two nodes.",
+            lambda group, gpus: max(group) >= gpus: "That asks whether a member is outside node "
+            "0. [8, 9] is on node 1, all of it.",
+            lambda group, gpus: not right(group, gpus): "The other way round: that is True for "
+            "the groups that stay.",
+            lambda group, gpus: group[0] // gpus != group[1 % len(group)] // gpus: "Look at all "
+            "members, not at the first two.",
+            lambda group, gpus: len({rank % gpus for rank in group}) > 1: "rank % gpus_per_node "
+            "is its place on the node. Which node is it on?",
+        },
     )
+
+
+def _groups_of_many_layouts() -> list[tuple[object, ...]]:
+    """Return groups and the size of their nodes: crossing and not, small and large."""
+    layouts = (
+        _SLIDE,
+        ParallelLayout(nodes=2, gpus_per_node=8, tp=16),
+        ParallelLayout(nodes=4, gpus_per_node=8, tp=2, pp=4, order="tp-pp-dp"),
+        ParallelLayout(nodes=3, gpus_per_node=4, tp=2, pp=3),
+        ParallelLayout(nodes=2, gpus_per_node=72, tp=16),
+        ParallelLayout(nodes=3, gpus_per_node=4, tp=6),
+    )
+    return [
+        (group, layout.gpus_per_node)
+        for layout in layouts
+        for kind in ("tp", "dp", "pp")
+        for group in layout.groups(kind).tolist()
+    ]
 
 
 @exercise
@@ -104,20 +157,26 @@ def order_of_the_guide(answer: object) -> Verdict:
 
 
 @exercise
-def gpus_with_experts(answer: object) -> Verdict:
-    """How many GPUs do tp=2, pp=4 and dp=2 take if expert parallelism ep=2 is added?
+def holders_of_an_expert(answer: object) -> Verdict:
+    """64 GPUs, tp=2, pp=4, ep=4, experts uncut (etp=1): how many GPUs hold the same expert?
 
-    >>> gpus_with_experts(32)
-    ✗ 32 is not it. ep is no factor of the world size: the experts regroup the same ranks.
+    >>> holders_of_an_expert(8)
+    ✗ 8 is not it. dp=8 GPUs hold the same piece of attention. The experts have a grid of their \
+own: which size is left there?
     """
-    layout = ParallelLayout(nodes=2, gpus_per_node=8, tp=2, pp=4, ep=2)
+    layout = ParallelLayout(nodes=8, gpus_per_node=8, tp=2, pp=4, ep=4, expert_tp=1)
+    right = layout.edp
     return judged_number(
         answer,
-        layout.world_size,
-        f"Still {layout.world_size}: the two ranks of a dp group share out the experts, so "
-        f"expert-dp is {layout.edp}.",
+        right,
+        f"64 GPUs = etp 1 × ep 4 × edp {right} × pp 4: each expert of a layer is whole on {right} "
+        f"GPUs, and they sum its gradients.",
         {
-            32: "ep is no factor of the world size: the experts regroup the same ranks.",
-            8: "That is one model copy; dp=2 makes two.",
+            layout.dp: f"dp={layout.dp} GPUs hold the same piece of attention. The experts have a "
+            f"grid of their own: which size is left there?",
+            2: "Did you divide by tp? The experts are not cut: their grid has etp=1.",
+            16: "Did you leave out pp? A layer is on one stage, on a quarter of the GPUs.",
+            64: "Each stage has other layers, and each ep rank of a stage other experts.",
+            1: "So many would hold it if ep dealt the experts to all 16 GPUs of a stage.",
         },
     )

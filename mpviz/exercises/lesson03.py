@@ -1,11 +1,11 @@
 """Checks of lesson 03; they read the state of an explorer."""
 
-from math import gcd
+from math import ceil, gcd
 from typing import Any
 
 from ..layout import ParallelLayout
-from ..presets import LLAMA3_405B
-from .verdict import Verdict, exercise, judged_number
+from .functions import judged_function
+from .verdict import Verdict, exercise
 
 _NOT_AN_EXPLORER = "{!r} is not an explorer; give the one above, by its name: answer = {}."
 
@@ -62,59 +62,82 @@ def _why_they_leave(layout: ParallelLayout, stage: str) -> str:
 
 
 @exercise
-def tp_on_72_gpus(answer: object) -> Verdict:
-    """How large may tp be on 2 nodes of 72 GPUs, if no tp group may leave its node?
+def time_in_pieces(answer: object) -> Verdict:
+    """Write ``answer(total, piece, latency, bandwidth)``: seconds to send bytes in pieces.
 
-    >>> tp_on_72_gpus(64)
-    ✗ 64 is not it. 64 does not even divide the 144 GPUs. Which sizes divide a node?
+    >>> time_in_pieces(lambda total, piece, latency, bandwidth: total / bandwidth)
+    ✗ That is the bandwidth's part alone. Each piece has its latency too, however small it is.
     """
-    node, world = 72, 144
-    inside = dict.fromkeys(range(1, node), "That stays inside, but a larger one does too.")
-    broken = {
-        size: f"{size} does not even divide the {world} GPUs. Which sizes divide a node?"
-        for size in range(1, world)
-        if world % size
-    }
-    crossing = {
-        size: f"{size} divides {world}, but not {node}: a group in the middle lies on both nodes."
-        for size in range(1, world)
-        if not world % size and node % size
-    }
-    return judged_number(
+    cases = [
+        (total, piece, latency, 364.5e9)
+        for total in (1e9, 8e9, 7e6, 3e6)
+        for piece in (1e9, 25e6, 2e6)
+        for latency in (0.0, 37e-6, 0.18e-3)
+    ]
+    return judged_function(
         answer,
-        node,
-        "The whole node. A group stays inside as long as tp divides the node, and 72 has many "
-        "divisors.",
-        inside | broken | crossing | {world: "Then the only tp group is both nodes."},
+        lambda total, piece, latency, bandwidth: ceil(total / piece) * latency + total / bandwidth,
+        cases,
+        "At 0.18 ms each, 1 GB takes 10 ms in pieces of 25 MB and 93 ms in pieces of 2 MB. So "
+        "frameworks sum gradients in buckets.",
+        {
+            lambda total, piece, latency, bandwidth: total / bandwidth: "That is the bandwidth's "
+            "part alone. Each piece has its latency too, however small it is.",
+            lambda total, piece, latency, bandwidth: latency + total / bandwidth: "That counts "
+            "the latency once. Every piece has one.",
+            lambda total, piece, latency, bandwidth: (
+                total / piece * latency + total / bandwidth
+            ): "Close. A last piece that is smaller has its latency as well: round up.",
+            lambda total, piece, latency, bandwidth: (
+                total // piece * latency + total / bandwidth
+            ): "Close. A last piece that is smaller has its latency as well: round up.",
+            lambda total, piece, latency, bandwidth: (
+                ceil(total / piece) * (latency + piece / bandwidth)
+            ): "Close. A last piece may be smaller, and then sends fewer bytes.",
+            lambda total, piece, latency, bandwidth: latency + piece / bandwidth: "That is the "
+            "time of one piece. How many are there?",
+            lambda total, piece, latency, bandwidth: (
+                ceil(total / piece) * latency + piece / bandwidth
+            ): "The latencies are right. All the bytes are sent, not those of one piece.",
+        },
     )
 
 
 @exercise
-def tp_for_128_heads(answer: object) -> Verdict:
-    """How large may it be for Llama 3 405B, whose 128 heads tp has to divide too?
+def largest_tp(answer: object) -> Verdict:
+    """Write ``answer(gpus_per_node, heads, kv_heads)``: the largest tp that suits all three.
 
-    >>> tp_for_128_heads(64)
-    ✗ 64 is not it. 64 divides 128, but not 72: not all groups can stay on a node.
+    >>> largest_tp(lambda gpus_per_node, heads, kv_heads: gcd(gpus_per_node, heads))
+    ✗ That forgets the KV heads. Llama 3 405B has 128 heads and 8 KV heads: what does tp 16 leave \
+a GPU?
     """
-    node, heads = 72, LLAMA3_405B["8k"].heads
-    right = gcd(node, heads)
-    unequal = {
-        size: f"{size} divides {node}, but not {heads}: the heads cannot be shared out evenly."
-        for size in range(1, node + 1)
-        if not node % size and heads % size
-    }
-    crossing = {
-        size: f"{size} divides {heads}, but not {node}: not all groups can stay on a node."
-        for size in range(1, heads + 1)
-        if not heads % size and node % size
-    }
-    smaller = dict.fromkeys((1, 2, 4), "That works, but a larger one does too.")
-    return judged_number(
+    heads = ((128, 8), (32, 8), (96, 96), (64, 8), (40, 10), (24, 6), (12, 12), (71, 71))
+    cases = [(gpus, *both) for gpus in (4, 6, 8, 16, 36, 72) for both in heads]
+
+    def power_of_two(gpus_per_node: int, heads: int, kv_heads: int) -> int:
+        common = gcd(gpus_per_node, heads, kv_heads)
+        return common & -common
+
+    return judged_function(
         answer,
-        right,
-        f"{right} is the largest that divides both {node} and {heads}. On larger nodes it is the "
-        f"model that limits tp.",
-        unequal | crossing | smaller,
+        gcd,
+        cases,
+        "8 for Llama 3 405B, on nodes of 8 as on nodes of 72; 24 for GPT-3 on 72. On small nodes "
+        "the machine limits tp, on large ones the model.",
+        {
+            lambda gpus, heads, kv: gcd(gpus, heads): "That forgets the KV heads. Llama 3 405B "
+            "has 128 heads and 8 KV heads: what does tp 16 leave a GPU?",
+            lambda gpus, heads, kv: gcd(heads, kv): "That forgets the node. With 10 KV heads, "
+            "groups of 10 do not fit whole into nodes of 8.",
+            lambda gpus, heads, kv: kv: "That forgets the node. With 10 KV heads, groups of 10 "
+            "do not fit whole into nodes of 8.",
+            lambda gpus, heads, kv: gpus: "That is the machine's limit alone. The heads must be "
+            "shared out evenly too.",
+            lambda gpus, heads, kv: min(gpus, heads, kv): "The smallest of the three need not "
+            "divide the others: 10 KV heads are not shared out evenly to the 8 GPUs of a node.",
+            power_of_two: "tp need not be a power of two: GPT-3's 96 heads on nodes of 72 allow "
+            "24.",
+        },
     )
 
 

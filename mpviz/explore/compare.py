@@ -12,6 +12,7 @@ from .controls import Control, Menu
 from .explorer import Explorer, Fix, Settings, View
 from .sizes import (
     check_sizes,
+    check_text,
     highlights,
     layout_of,
     order_menu,
@@ -51,14 +52,12 @@ class OrderExplorer(Explorer):
 
     def _check(self, settings: Settings) -> None:
         check_sizes(settings)
-        for name in ("left", "right", "highlight"):
-            if not isinstance(settings[name], str):
-                raise ValueError(f"{name} must be text, got {settings[name]!r}")
+        check_text(settings, "left", "right", "highlight")
 
     def _viewed(self, settings: Settings) -> View:
         left, right = (layout_of(settings, order=side) for side in ("left", "right"))
         picture = draw.compare(left, right, settings["highlight"])
-        return View(picture, str(left), words.comparison(left, right), words.NOTE)
+        return View(picture, str(left), words.comparison(left, right), words.COMPARED)
 
     def _arguments(self, settings: Settings) -> Mapping[str, Any]:
         return settings
@@ -116,4 +115,6 @@ right='tp-cp-ep-pp-dp', highlight='dp')
     """
     settings = sizes_of(starting_layout(start, sizes))
     order = settings.pop("order")
-    return OrderExplorer(settings | {"left": left or order, "right": right, "highlight": highlight})
+    return OrderExplorer(
+        settings | {"left": order if left is None else left, "right": right, "highlight": highlight}
+    )

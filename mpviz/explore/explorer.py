@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ..draw import Picture
 from ..draw.compose import aligned
 from .controls import Control
@@ -77,6 +79,7 @@ class Explorer(ABC):
     """Arguments that the line which brings a state back need not say."""
 
     def __init__(self, settings: Settings) -> None:
+        settings = _plain(settings)
         self._check(settings)
         self._start = dict(settings)
         self._state = _State(self._start, self._start, self._viewed(settings))
@@ -164,6 +167,7 @@ class Explorer(ABC):
         unknown = sorted(settings.keys() - here.keys())
         if unknown:
             raise ValueError(f"no control named {', '.join(unknown)}; there are {', '.join(here)}")
+        settings = _plain(settings)
         self._check({**here, **settings})
         self._move(settings)
 
@@ -240,3 +244,11 @@ class Explorer(ABC):
         data, metadata = self.picture._repr_mimebundle_()
         live: Any = self._panel._repr_mimebundle_() or ({}, {})
         return {**live[0], **data, "text/plain": self.text}, metadata
+
+
+def _plain(settings: Settings) -> Settings:
+    """Return settings with numpy's numbers as Python's, which can be sent to the page."""
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in settings.items()
+    }

@@ -7,13 +7,15 @@ from .. import draw, presets
 from .._checks import whole_number
 from ..layout import ParallelLayout
 from ..names import MEGATRON_ORDER
-from ..presets import Preset
+from ..presets import EXAMPLE, MODELS, Preset
 from . import words
 from .controls import Control, Menu, Slider
 from .explorer import Explorer, Fix, Settings, View
 from .sizes import (
     LAYOUT,
+    check_choice,
     check_sizes,
+    check_text,
     highlights,
     layout_of,
     order_menu,
@@ -26,7 +28,7 @@ from .sizes import (
 _OWN = "your own"
 _DEFAULTS = {
     **{"cp": 1, "ep": 1, "expert_tp": None, "order": MEGATRON_ORDER},
-    **{"highlight": None, "focus": None, "view": "grid"},
+    **{"highlight": None, "focus": None, "view": "grid", "model": EXAMPLE.name},
 }
 _VIEWS = (("slide grid", "grid"), ("cluster", "cluster"))
 
@@ -50,8 +52,9 @@ class LayoutExplorer(Explorer):
         last = max(self.layout.world_size - 1, settings["focus"] or 0)
         return [
             Menu("preset", "preset", tuple((name, name) for name in (_OWN, *PRESETS))),
-            order_menu("order", "order", settings["order"]),
+            Menu("model", "model", tuple((name, name) for name in MODELS)),
             *size_sliders(settings),
+            order_menu("order", "order", settings["order"]),
             Menu("highlight", "highlight", highlights(settings["highlight"])),
             Menu("view", "drawn on", _VIEWS),
             Slider("focus", "focus", range(-1, last + 1)),
@@ -61,13 +64,16 @@ class LayoutExplorer(Explorer):
         check_sizes(settings)
         if settings["focus"] is not None:
             whole_number("focus", settings["focus"], least=0)
-        for name in ("preset", "order", "highlight", "view"):
-            if not isinstance(settings[name], str | None):
-                raise ValueError(f"{name} must be text, got {settings[name]!r}")
+        check_text(settings, "order", "view")
+        check_choice("preset", settings["preset"], (_OWN, *PRESETS))
+        check_choice("model", settings["model"], MODELS)
+        if settings["highlight"] is not None:
+            check_text(settings, "highlight")
 
     def _after(self, settings: Settings, name: str) -> Settings:
         if name == "preset" and settings["preset"] in PRESETS:
-            settings |= sizes_of(PRESETS[settings["preset"]].layout)
+            chosen = PRESETS[settings["preset"]]
+            settings |= {**sizes_of(chosen.layout), "model": model_of(chosen)}
         settings["preset"] = preset_of(settings)
         if settings["focus"] is not None and name != "focus":
             last = settings["nodes"] * settings["gpus_per_node"] - 1
@@ -86,7 +92,8 @@ class LayoutExplorer(Explorer):
             picture = draw.groups(layout, highlight, on=view, focus=focus)
         else:
             picture = (draw.grid if view == "grid" else draw.cluster)(layout, focus=focus)
-        return View(picture, str(layout), words.table(layout), words.NOTE)
+        model = MODELS[settings["model"]]
+        return View(picture, str(layout), words.table(layout, model), words.note(layout, model))
 
     def _arguments(self, settings: Settings) -> Mapping[str, Any]:
         return {name: value for name, value in settings.items() if name != "preset"}
@@ -108,6 +115,7 @@ def layout(
     highlight: str | None = None,
     focus: int | None = None,
     view: str = "grid",
+    model: str | None = None,
     **sizes: Any,
 ) -> LayoutExplorer:
     """Show a layout with sliders for its sizes.
@@ -122,6 +130,9 @@ def layout(
         Look at this rank and those it talks to.
     view : {"grid", "cluster"}
         The slide grid or the machines.
+    model : str, optional
+        The model of `presets.MODELS` whose training step the table counts; at first that of
+        ``start``, or Llama 3 8B.
     **sizes
         Arguments of `ParallelLayout`, in place of ``start``.
 
@@ -150,7 +161,14 @@ or 16; with tp=4, pp may be 1, 2 or 4
     """
     settings = sizes_of(starting_layout(start, sizes))
     settings |= {"highlight": highlight, "focus": focus, "view": view}
+    settings["model"] = model_of(start) if model is None else model
     return LayoutExplorer({"preset": preset_of(settings), **settings})
+
+
+def model_of(start: object) -> str:
+    """Return the name of a preset's model; of the example's, where there is none."""
+    model = start.model if isinstance(start, Preset) else None
+    return (model or EXAMPLE).name
 
 
 def preset_of(settings: Mapping[str, Any]) -> str:

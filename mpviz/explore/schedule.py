@@ -18,6 +18,7 @@ from ..schedule.zero_bubble import check_v
 from ..timeline import Timeline, simulate
 from .controls import Control, Menu, Slider, notches
 from .explorer import Explorer, Fix, Settings, View
+from .sizes import check_choice
 
 MOST_ACTIONS = 200_000
 """The most that an explorer simulates and draws on each move."""
@@ -83,11 +84,10 @@ class ScheduleExplorer(Explorer):
     def _check(self, settings: Settings) -> None:
         for name in _MOST:
             whole_number(name, settings[name])
-        if settings["kind"] not in _PLANS:
-            kinds = listed(map(repr, _PLANS), " or ")
-            raise ValueError(f"kind must be {kinds}, got {settings['kind']!r}")
+        check_choice("kind", settings["kind"], _PLANS)
         backward = settings["backward"]
-        if not isinstance(backward, int | float) or not 0 < backward < 100:
+        number = isinstance(backward, int | float) and not isinstance(backward, bool)
+        if not number or not 0 < backward < 100:
             raise ValueError(f"backward must be a number of forwards, 0 … 100, got {backward!r}")
         if settings["time"] is not None and whole_number("time", settings["time"], least=0) > 100:
             raise ValueError(f"time is a percentage of all, 0 … 100, got {settings['time']}")
@@ -174,12 +174,12 @@ def plan_of(settings: Mapping[str, Any]) -> Plan:
 def check_sizes(settings: Mapping[str, Any]) -> None:
     """Raise unless there is a plan of these settings, and a small enough one; make none."""
     kind, pp, microbatches = (settings[name] for name in ("kind", "pp", "microbatches"))
-    stages = pp * {"interleaved": settings["chunks"], "zb-v": 2}.get(kind, 1)
-    actions = stages * microbatches * (3 if kind.startswith("zb") else 2)
+    actions = _actions(settings)
     if actions > MOST_ACTIONS:
+        stages = actions // (microbatches * _actions_of(kind))
         raise ValueError(
-            f"{stages} stages × {microbatches} microbatches are {actions:,} actions; the "
-            f"explorer draws up to {MOST_ACTIONS:,}"
+            f"{stages:,} stages × {microbatches:,} microbatches are {actions:,} actions; the "
+            f"explorer draws up to {MOST_ACTIONS:,}, so {_what_would_fit(settings)}"
         )
     if kind == "interleaved":
         check_interleaving(pp, microbatches, settings["chunks"])
@@ -209,10 +209,37 @@ def table(plan: Plan, timeline: Timeline, moment: float | None) -> list[tuple[st
     return rows
 
 
+def _what_would_fit(settings: Mapping[str, Any]) -> str:
+    """Say up to where each size may go, the others as they are; or all, where none is enough."""
+    sizes = ("microbatches", "pp", *(["chunks"] if settings["kind"] == "interleaved" else []))
+    fewer = [f"{name} up to {most:,}" for name in sizes if (most := _most(settings, name))]
+    if fewer:
+        return f"{listed(fewer, ' or ')} would fit, the rest as it is"
+    most = MOST_ACTIONS // _actions({**settings, **dict.fromkeys(sizes, 1)})
+    return f"{' × '.join(sizes)} may be up to {most:,}"
+
+
+def _actions_of(kind: str) -> int:
+    """Return how many actions a stage runs for each microbatch: F and B, or F, I and W."""
+    return 3 if kind.startswith("zb") else 2
+
+
+def _actions(settings: Mapping[str, Any]) -> int:
+    kind = settings["kind"]
+    chunks = {"interleaved": settings["chunks"], "zb-v": 2}.get(kind, 1)
+    return int(settings["pp"] * chunks * settings["microbatches"] * _actions_of(kind))
+
+
+def _most(settings: Mapping[str, Any], name: str) -> int:
+    """Return the largest value of one size that the explorer draws, the others as they are."""
+    return MOST_ACTIONS // _actions({**settings, name: 1})
+
+
 def _neighbours(settings: Mapping[str, Any], name: str) -> Iterator[int]:
     """Yield the nearest smaller and the nearest larger value of one size that make a plan."""
     here = settings[name]
-    for values in (range(here + 1, _MOST[name] + 1), range(here - 1, 0, -1)):
+    smaller = min(here - 1, _most(settings, name))  # not one by one down from a million
+    for values in (range(here + 1, _MOST[name] + 1), range(smaller, 0, -1)):
         for value in values:
             try:
                 check_sizes({**settings, name: value})

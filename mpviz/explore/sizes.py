@@ -1,9 +1,9 @@
 """What explorers of layouts share: sizes as settings, and the controls that move them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .._checks import whole_number
+from .._checks import listed, whole_number
 from ..fitting import nearest
 from ..layout import ParallelLayout
 from ..names import GROUP_KINDS, MEGATRON_ORDER, TP_PP_DP_ORDER
@@ -61,6 +61,22 @@ def check_sizes(settings: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` for what no slider could be at."""
     for name in _MOST:
         whole_number(name, settings[name])
+    if settings["expert_tp"] is not None:
+        whole_number("expert_tp", settings["expert_tp"])
+
+
+def check_text(settings: Mapping[str, Any], *names: str) -> None:
+    """Raise ``ValueError`` unless each of these settings is text."""
+    for name in names:
+        if not isinstance(settings[name], str):
+            raise ValueError(f"{name} must be text, got {settings[name]!r}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise ``ValueError`` unless a setting is one of a few texts."""
+    known = list(choices)
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} must be {listed(map(repr, known), ' or ')}, got {value!r}")
 
 
 def check_world(settings: Mapping[str, Any]) -> None:

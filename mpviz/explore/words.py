@@ -1,57 +1,73 @@
-"""A layout in words: its arithmetic, its groups, and what it costs when they leave their node."""
+"""A layout in words: its groups, what leaves their node, and what a training step costs there."""
 
-from collections.abc import Callable
-
-import numpy as np
-
-from ..cost import (
-    NETWORK,
-    NVLINK,
-    all_gather_seconds,
-    all_reduce_seconds,
-    all_to_all_seconds,
-    message_seconds,
-)
+from ..cost import machine_for, traffic
 from ..layout import ParallelLayout
-from ..rankgrid import Groups
+from ..presets import EXAMPLE, Model
 
-HEAD = ("groups", "size", "leave their node", "carry", "1 GB takes")
-NOTE = (
-    f"At best, on H100s: {NVLINK.name} {NVLINK.bytes_per_second / 1e9:.0f} GB/s inside a node, "
-    f"{NETWORK.name} {NETWORK.bytes_per_second / 1e9:.0f} GB/s for each GPU between nodes."
-)
+HEAD = ("groups", "size", "leave their node", "carry", "bytes a step", "takes")
+COMPARED = "⇄: groups whose members are on several nodes."
 
-_GIGABYTE = 1e9
+_CARRIED = {
+    "tp": "sums, in each layer",
+    "cp": "keys and values, in each layer",
+    "dp": "gradients, once",
+    "dp-cp": "gradients, once",
+    "pp": "activations, one stage on",
+    "ep": "tokens, in each layer",
+    "edp": "experts' gradients, once",
+}
+_EXPERTS = ("ep", "edp")
 
 
-def table(layout: ParallelLayout) -> list[tuple[str, ...]]:
+def table(layout: ParallelLayout, model: Model = EXAMPLE) -> list[tuple[str, ...]]:
     """Return a row for each kind of group that communicates in a training step, and a head.
 
-    Times are the best for a gigabyte per rank, in the group that is spread over most nodes (see
-    `mpviz.cost`). Along tp, dp and edp runs an all-reduce, along cp an all-gather, along ep an
-    all-to-all, along pp one message.
+    Bytes and times are those of `mpviz.cost.traffic`, for a rank of a middle stage.
 
     >>> for row in table(ParallelLayout(nodes=2, tp=2, pp=4)):
     ...     print(" | ".join(row))
-    groups | size | leave their node | carry | 1 GB takes
-    8 tp | 2 | none | sums, in each layer | 2.2 ms
-    8 dp | 2 | none | gradients, each step | 2.2 ms
-    4 pp | 4 | ⇄ all 4 | activations | 20 ms
+    groups | size | leave their node | carry | bytes a step | takes
+    8 tp | 2 | none | sums, in each layer | 550 GB: 8,192 × 67 MB | 1.6 s
+    8 dp | 2 | none | gradients, once | 3.5 GB | 9.6 ms
+    4 pp | 4 | ⇄ all 4 | activations, one stage on | 34 GB: 512 × 67 MB | 0.77 s
     """
     rows: list[tuple[str, ...]] = [HEAD]
-    for kind, carried, seconds in _kinds(layout):
+    for kind, part in traffic(layout, model).items():
         groups = layout.groups(kind)
         crossing = int(layout.crosses(groups).sum())
+        carried = _CARRIED[kind] if part.count else "nothing"
+        if kind in _EXPERTS and not model.expert_layers:
+            carried = "nothing: no experts in the model"
         rows.append(
             (
                 f"{len(groups):,} {kind}",
                 f"{groups.size:,}",
                 _leaving(crossing, len(groups)),
-                carried if groups.size > 1 else "nothing",
-                _milliseconds(seconds(_GIGABYTE, groups.size, _most_nodes(layout, groups))),
+                carried,
+                _volume(part.count, part.size) if part.count else "–",
+                _time(part.seconds) if part.count else "–",
             )
         )
     return rows
+
+
+def note(layout: ParallelLayout, model: Model = EXAMPLE) -> str:
+    """Return what the bytes and times of the table assume.
+
+    >>> print(note(ParallelLayout(nodes=2, tp=2, pp=4)))
+    A step of Llama 3 8B: 512 sequences of 8,192 tokens, for a rank of a middle stage, nothing \
+hidden behind computing. H100: NVLink 450 GB/s inside a node, 400 Gbit/s network 50 GB/s for each \
+GPU between nodes, one way.
+    """
+    machine = machine_for(model.gpu, layout.gpus_per_node)
+    inside, between = machine.inside, machine.between
+    return (
+        f"A step of {model.name}: {model.batch:,} sequences of {model.sequence:,} tokens, for a "
+        f"rank of a middle stage, nothing hidden behind computing. "
+        f"{machine.name}: {inside.name} {inside.bytes_per_second / 1e9:.0f} GB/s inside a node, "
+        f"{between.name} {between.bytes_per_second / 1e9:.0f} GB/s for each GPU between nodes, "
+        f"one way."
+    )
 
 
 def comparison(left: ParallelLayout, right: ParallelLayout) -> list[tuple[str, ...]]:
@@ -75,39 +91,39 @@ def comparison(left: ParallelLayout, right: ParallelLayout) -> list[tuple[str, .
     return rows
 
 
-Cost = Callable[[float, int, int], float]
-
-
-def _kinds(layout: ParallelLayout) -> list[tuple[str, str, Cost]]:
-    """Name the kinds of groups, what they carry, and the function that says what it costs."""
-    kinds: list[tuple[str, str, Cost]] = [("tp", "sums, in each layer", all_reduce_seconds)]
-    if layout.cp > 1:
-        kinds.append(("cp", "keys and values", all_gather_seconds))
-    data = "dp-cp" if layout.cp > 1 else "dp"
-    kinds += [(data, "gradients, each step", all_reduce_seconds), ("pp", "activations", _handed_on)]
-    if layout.has_experts:
-        kinds += [
-            ("ep", "tokens, in each layer", all_to_all_seconds),
-            ("edp", "experts' gradients", all_reduce_seconds),
-        ]
-    return kinds
-
-
-def _handed_on(size: float, ranks: int, nodes: int) -> float:
-    return message_seconds(size, NETWORK if nodes > 1 else NVLINK) if ranks > 1 else 0.0
-
-
-def _most_nodes(layout: ParallelLayout, groups: Groups) -> int:
-    """Return on how many nodes the group lies that is spread most."""
-    nodes = np.sort(layout.node(groups.ranks), axis=1)
-    return 1 + int((np.diff(nodes, axis=1) > 0).sum(axis=1).max(initial=0))
-
-
 def _leaving(crossing: int, count: int) -> str:
     if not crossing:
         return "none"
     return f"⇄ all {count:,}" if crossing == count else f"⇄ {crossing:,} of {count:,}"
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.2g} ms" if seconds else "–"
+def _volume(count: float, size: float) -> str:
+    """Return bytes as a total, and as its parts where there are several.
+
+    >>> _volume(512, 67.1e6), _volume(1, 8.699e9)
+    ('34 GB: 512 × 67 MB', '8.7 GB')
+    """
+    total = _bytes(count * size)
+    return total if count == 1 else f"{total}: {count:,.0f} × {_bytes(size)}"
+
+
+def _bytes(size: float) -> str:
+    units = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB"))
+    scale, unit = next((unit for unit in units if size >= unit[0]), (1, "bytes"))
+    return f"{_two_digits(size / scale)} {unit}"
+
+
+def _time(seconds: float) -> str:
+    """Return a time with its unit.
+
+    >>> _time(1.62), _time(0.77), _time(0.0096), _time(42e-6)
+    ('1.6 s', '0.77 s', '9.6 ms', '42 µs')
+    """
+    if seconds >= 0.1:
+        return f"{_two_digits(seconds)} s"
+    scale, unit = (1e3, "ms") if seconds >= 1e-3 else (1e6, "µs")
+    return f"{_two_digits(scale * seconds)} {unit}"
+
+
+def _two_digits(value: float) -> str:
+    return f"{float(f'{value:.2g}'):,g}"

@@ -14,6 +14,7 @@ from PIL import Image
 from mpviz import explore
 from mpviz.explore import words
 from mpviz.explore.layout import PRESETS
+from mpviz.presets import MODELS
 
 from .pages import eventually
 
@@ -152,5 +153,5 @@ def layout_of(explorer):
 
 def table_of(explorer):
     if hasattr(explorer, "layout"):
-        return words.table(explorer.layout)
+        return words.table(explorer.layout, MODELS[explorer.settings["model"]])
     return words.comparison(explorer.left, explorer.right)

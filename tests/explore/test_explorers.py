@@ -2,10 +2,12 @@
 
 import gc
 import random
+import re
 import threading
 import time
 import tracemalloc
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -222,13 +224,83 @@ def test_a_click_on_a_picture_that_is_gone_changes_nothing_but_what_came_with_it
         ({"tp": True}, "tp must be a whole number"),
         ({"focus": -1}, "focus must be a whole number ≥ 0"),
         ({"order": 3}, "order must be text, got 3"),
+        ({"order": None}, "order must be text, got None"),
+        ({"view": None}, "view must be text, got None"),
+        ({"preset": None}, "preset must be 'your own', 'The slide: 16 GPUs'"),
+        ({"preset": "GPT-5"}, "'DeepSeek-V3: experts on 2,048 GPUs', got 'GPT-5'"),
+        ({"model": "GPT-5"}, "model must be 'Llama 3 8B', 'Megatron 1.7B'"),
+        ({"expert_tp": "x"}, "expert_tp must be a whole number ≥ 1, got 'x'"),
+        ({"expert_tp": 0}, "expert_tp must be a whole number ≥ 1, got 0"),
+        ({"highlight": []}, "highlight must be text, got []"),
     ],
 )
 def test_a_control_that_is_not_there_or_a_value_of_another_kind_is_an_error(settings, said):
     explorer = explore.layout(SLIDE)
-    with pytest.raises(ValueError, match=said.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=re.escape(said)):
         explorer.set(**settings)
     assert not explorer.moved
+
+
+NONSENSE = (
+    *(None, True, [], {}, set(), (1,), object(), b"2", "x", "", "2"),
+    *(-1, 0, 1.5, 2.0, 1e300, float("nan"), float("inf"), 10**6, 10**30, 1j),
+)
+
+
+@pytest.mark.parametrize("make", [explore.layout, explore.compare, explore.schedule])
+def test_no_value_of_any_setting_is_more_than_a_value_error_or_an_explanation(make):
+    for name in make().settings:
+        for value in NONSENSE:
+            explorer = make()
+            began = time.perf_counter()
+            try:
+                explorer.set(**{name: value})
+            except ValueError as error:
+                assert name in str(error) and "\n" not in str(error)
+                assert not explorer.moved and explorer.problem is None
+            else:
+                assert explorer.problem or isinstance(value, int | float | str | None)
+            assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize("make", [explore.layout, explore.compare, explore.schedule])
+def test_the_first_settings_are_checked_as_later_ones(make):
+    for name in make().settings.keys() - {"preset"}:
+        for value in ([], {}, object(), 1j, -1):
+            with pytest.raises(ValueError):
+                make(**{name: value})
+
+
+def test_numbers_of_numpy_are_numbers():
+    explorer = explore.layout(nodes=np.int64(2), tp=2, pp=np.int32(4), focus=np.int64(3))
+    explorer.set(tp=np.int64(4))
+    assert all(not isinstance(value, np.generic) for value in explorer.settings.values())
+    assert repr(explorer) == "explore.layout(nodes=2, gpus_per_node=8, tp=4, pp=4, focus=3)"
+
+
+# ---- the model whose step the table counts
+
+
+def test_a_preset_brings_its_model_and_another_may_be_chosen():
+    explorer = explore.layout(SLIDE)
+    assert explorer.settings["model"] == "Llama 3 8B"
+    asked(explorer, 1, preset="Megatron 145.6B: 1,536 GPUs")
+    assert explorer.settings["model"] == "Megatron 145.6B"
+    assert shown(explorer)["note"].startswith("A step of Megatron 145.6B: 2,304 sequences")
+    explorer.set(tp=4, model="DeepSeek-V3")
+    assert explorer.settings["model"] == "DeepSeek-V3"
+    assert "model='DeepSeek-V3'" in repr(explorer)
+    assert recreated(explorer).text == explorer.text
+    asked(explorer, 2, preset=presets.SLIDE.name)
+    assert explorer.settings["model"] == "Llama 3 8B" and "model" not in repr(explorer)
+
+
+def test_an_explorer_that_starts_from_a_preset_counts_the_step_of_its_model():
+    explorer = explore.layout(presets.LLAMA3_405B["128k"])
+    assert explorer.settings["model"] == "Llama 3 405B at 128k tokens"
+    assert recreated(explorer).settings == explorer.settings
+    other = explore.layout(presets.LLAMA3_405B["128k"], model="Llama 3 8B")
+    assert other.settings["model"] == "Llama 3 8B"
 
 
 @pytest.mark.parametrize(
@@ -270,6 +342,7 @@ MOVES = {
     "focus": (None, 0, 5, 15, 4000),
     "view": ("grid", "cluster"),
     "preset": tuple(PRESETS),
+    "model": tuple(presets.MODELS),
 }
 moves = st.sampled_from(sorted(MOVES)).flatmap(
     lambda name: st.tuples(st.just(name), st.sampled_from(MOVES[name]))

@@ -1,5 +1,6 @@
 """The explorer of pipeline schedules, without a page."""
 
+import time
 from importlib import import_module
 
 import pytest
@@ -89,6 +90,28 @@ def test_what_does_not_fit_is_explained_with_what_would(changes, said, fix):
     assert explorer.problem is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "fits", "fixes"),
+    [
+        ({"microbatches": 10**6}, "microbatches up to 25,000 would fit", ["microbatches = 25000"]),
+        ({"pp": 10**6}, "pp up to 12,500 would fit", ["pp = 12500"]),
+        ({"pp": 10**9, "microbatches": 10**9}, "microbatches × pp may be up to 100,000", []),
+        (
+            {"kind": "interleaved", "pp": 64, "microbatches": 10**6},
+            "microbatches up to 781 would fit",
+            ["microbatches = 768"],
+        ),
+    ],
+)
+def test_a_size_far_too_large_is_refused_at_once_with_what_would_fit(changes, fits, fixes):
+    explorer = explore.schedule()
+    began = time.perf_counter()
+    explorer.set(**changes)
+    assert time.perf_counter() - began < 1
+    assert f"the explorer draws up to {MOST_ACTIONS:,}, so {fits}" in explorer.problem
+    assert [offer["text"] for offer in shown(explorer)["fixes"]][:-1] == fixes
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pp", [1, 2, 3])
 @pytest.mark.parametrize("microbatches", [1, 3, 4])
@@ -159,6 +182,8 @@ def test_what_does_not_fit_leaves_plan_and_time_line_as_they_were():
     ("changes", "said"),
     [
         ({"kind": "2f2b"}, "kind must be 'gpipe', '1f1b'"),
+        ({"kind": []}, "kind must be 'gpipe', '1f1b'"),
+        ({"backward": True}, "backward must be a number of forwards"),
         ({"pp": 0}, "pp must be a whole number ≥ 1, got 0"),
         ({"backward": -1}, "backward must be a number of forwards"),
         ({"backward": "long"}, "backward must be a number of forwards"),

@@ -1,23 +1,22 @@
-"""The words beside a picture, and what messages cost."""
+"""The words beside a picture."""
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from strategies import layouts
 
 from mpviz import ParallelLayout, cost, presets
 from mpviz.explore import words
 
 
-def row(layout, kind):
-    (found,) = [row for row in words.table(layout) if row[0].endswith(f" {kind}")]
+def row(layout, kind, model=presets.EXAMPLE):
+    (found,) = [row for row in words.table(layout, model) if row[0].endswith(f" {kind}")]
     return found
 
 
 @settings(max_examples=60, deadline=None)
 @given(layouts)
 def test_every_row_counts_its_groups_and_those_that_leave_their_node(layout):
-    for counted, size, leaving, _, _ in words.table(layout)[1:]:
+    for counted, size, leaving, *_ in words.table(layout)[1:]:
         count, kind = counted.split()
         groups = layout.groups(kind)
         assert int(count.replace(",", "")) == len(groups)
@@ -38,60 +37,74 @@ def test_axes_that_do_not_exist_get_no_row():
 
 
 def test_a_group_of_one_carries_nothing():
-    assert row(ParallelLayout(nodes=1, tp=8), "dp")[3:] == ("nothing", "–")
+    assert row(ParallelLayout(nodes=1, tp=8), "dp")[3:] == ("nothing", "–", "–")
 
 
-def test_members_on_one_node_share_the_way_out():
-    times = [row(ParallelLayout(nodes=4, tp=tp), "dp")[4] for tp in (8, 4, 2, 1)]
-    assert times == ["30 ms", "15 ms", "7.5 ms", "3.9 ms"]
+def test_a_model_without_experts_sends_nothing_along_the_axes_of_experts():
+    layout = ParallelLayout(nodes=2, tp=2, pp=4, ep=2)
+    assert row(layout, "ep")[3:] == ("nothing: no experts in the model", "–", "–")
+
+
+@pytest.mark.parametrize(
+    "preset", [presets.SLIDE, *(presets.MEGATRON_TABLE_1[size] for size in ("7.5B", "145.6B"))]
+)
+def test_pp_is_not_the_dearest_and_tp_is(preset):
+    # A gigabyte takes longest along pp. What counts is how much is sent in a step.
+    parts = cost.traffic(preset.layout, preset.model or presets.EXAMPLE)
+    assert parts["tp"].bytes > 3 * parts["pp"].bytes
+    assert parts["tp"].seconds > parts["pp"].seconds
+
+
+@pytest.mark.parametrize("preset", presets.ALL[1:], ids=lambda preset: preset.name)
+def test_bytes_and_times_of_the_table_are_those_of_the_model_and_its_machine(preset):
+    layout, model = preset.layout, preset.model
+    parts = cost.traffic(layout, model, cost.MACHINES[model.gpu])
+    for kind, part in parts.items():
+        volume, time = row(layout, kind, model)[4:]
+        if not part.count:
+            assert (volume, time) == ("–", "–")
+            continue
+        assert in_bytes(volume) == pytest.approx(part.bytes, rel=0.05)
+        assert in_seconds(time) == pytest.approx(part.seconds, rel=0.05)
+        if part.count > 1:
+            count, size = volume.partition(": ")[2].split(" × ")
+            assert int(count.replace(",", "")) == round(part.count)
+            assert in_bytes(size) == pytest.approx(part.size, rel=0.05)
+
+
+def in_bytes(text):
+    number, unit = text.partition(":")[0].split()
+    return float(number.replace(",", "")) * {"TB": 1e12, "GB": 1e9, "MB": 1e6, "KB": 1e3}[unit]
+
+
+def in_seconds(text):
+    number, unit = text.split()
+    return float(number.replace(",", "")) * {"s": 1, "ms": 1e-3, "µs": 1e-6}[unit]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "model", "said"),
+    [
+        (8, presets.EXAMPLE, "H100: NVLink 450 GB/s inside a node, 400 Gbit/s network 50 GB/s"),
+        (72, presets.EXAMPLE, "GB200: NVLink 900 GB/s inside a node, 400 Gbit/s network 50 GB/s"),
+        (8, presets.DEEPSEEK_V3.model, "H800: NVLink 200 GB/s inside a node"),
+        (
+            8,
+            presets.MEGATRON_TABLE_1["1.7B"].model,
+            "A100: NVLink 300 GB/s inside a node, 200 Gbit/s network 25 GB/s",
+        ),
+    ],
+)
+def test_the_note_names_the_model_its_step_and_the_machine(gpus, model, said):
+    note = words.note(ParallelLayout(nodes=2, gpus_per_node=gpus), model)
+    assert said in note
+    assert f"A step of {model.name}: {model.batch:,} sequences of {model.sequence:,}" in note
 
 
 def test_uneven_groups_are_judged_by_the_one_that_is_spread_most():
     wide = ParallelLayout(nodes=2, gpus_per_node=72, tp=16)
     assert row(wide, "tp")[2] == "⇄ 1 of 9"
-    assert row(wide, "tp")[4] == f"{1000 * cost.all_reduce_seconds(1e9, 16, nodes=2):.2g} ms"
-
-
-# ---- cost
-
-
-def simulated_all_reduce(nodes, on_one):
-    """Bytes that each rank of a step-by-step all-reduce of 1 byte moves inside and between nodes.
-
-    Reduce-scatter in each node, a ring over the nodes for every part, all-gather in each node.
-    """
-    inside = between = 0.0
-    inside += (on_one - 1) * (1 / on_one)  # reduce-scatter: a part to each of the others
-    part = 1 / on_one
-    for _step in range(2 * (nodes - 1)):  # a ring over the nodes, in pieces of part / nodes
-        between += part / nodes
-    inside += (on_one - 1) * (1 / on_one)
-    return inside, between
-
-
-@given(st.integers(1, 40), st.integers(1, 16))
-def test_the_best_all_reduce_is_the_slower_of_its_two_levels_counted_step_by_step(nodes, on_one):
-    inside, between = simulated_all_reduce(nodes, on_one)
-    expected = max(inside / 450e9, between / 50e9)
-    assert cost.all_reduce_seconds(1, nodes * on_one, nodes) == pytest.approx(expected)
-
-
-def test_an_all_gather_is_half_an_all_reduce():
-    assert cost.all_gather_seconds(8e9, 16, 4) == cost.all_reduce_seconds(8e9, 16, 4) / 2
-
-
-@given(st.integers(1, 20), st.integers(1, 16))
-def test_an_all_to_all_counts_each_pair_of_ranks(nodes, on_one):
-    ranks = nodes * on_one
-    near = sum(1 / ranks for other in range(1, ranks) if other < on_one)
-    far = sum(1 / ranks for other in range(1, ranks) if other >= on_one)
-    expected = max(near / 450e9, far / 50e9)
-    assert cost.all_to_all_seconds(1, ranks, nodes) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    "what", [cost.all_reduce_seconds, cost.all_gather_seconds, cost.all_to_all_seconds]
-)
-def test_more_nodes_than_ranks_are_refused(what):
-    with pytest.raises(ValueError, match="2 ranks cannot be on 3 nodes; nodes may be 1 … 2"):
-        what(1e9, 2, 3)
+    part = cost.traffic(wide, presets.EXAMPLE)["tp"]
+    links = {"inside": cost.NVLINK_GB200, "between": cost.NETWORK}
+    one = cost.all_reduce_seconds(part.size, 16, 2, **links)
+    assert part.seconds == pytest.approx(part.count * one)

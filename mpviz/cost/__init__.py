@@ -1,0 +1,51 @@
+"""How much: the time that communication takes on a cluster, and the bytes of a training step.
+
+- `links`: what connects GPUs, as data with their sources;
+- `collectives`: the time of an all-reduce, an all-gather, an all-to-all, a message;
+- `traffic`: what each kind of group carries in one step of a model.
+"""
+
+from .collectives import (
+    all_gather_seconds,
+    all_reduce_seconds,
+    all_to_all_seconds,
+    message_seconds,
+    ring_latency,
+    tree_latency,
+)
+from .links import (
+    LAUNCH_SECONDS,
+    MACHINES,
+    NETWORK,
+    NETWORK_A100,
+    NVLINK,
+    NVLINK_A100,
+    NVLINK_GB200,
+    NVLINK_H800,
+    Link,
+    Machine,
+    machine_for,
+)
+from .traffic import Traffic, traffic
+
+__all__ = [
+    "LAUNCH_SECONDS",
+    "MACHINES",
+    "NETWORK",
+    "NETWORK_A100",
+    "NVLINK",
+    "NVLINK_A100",
+    "NVLINK_GB200",
+    "NVLINK_H800",
+    "Link",
+    "Machine",
+    "Traffic",
+    "all_gather_seconds",
+    "all_reduce_seconds",
+    "all_to_all_seconds",
+    "machine_for",
+    "message_seconds",
+    "ring_latency",
+    "traffic",
+    "tree_latency",
+]

@@ -19,9 +19,9 @@ from .lesson03 import (
     tp_for_128_heads,
     tp_on_72_gpus,
 )
-from .lesson04 import ring_bytes, sum_on_rank_five, who_stays_away
-from .lesson05 import backward_of_g, bytes_of_a_layer, wrong_split
-from .lesson06 import bubble_in_percent, plan_by_hand, safe_order
+from .lesson04 import mean_of_those_with_data, ring_bytes, sum_on_rank_five
+from .lesson05 import backward_of_g, bytes_of_a_layer, rows_first
+from .lesson06 import bubble_in_percent, exchange, plan_by_hand
 from .verdict import Verdict
 
 __all__ = [
@@ -30,8 +30,10 @@ __all__ = [
     "bubble_in_percent",
     "bytes_of_a_layer",
     "copies",
+    "exchange",
     "gpus_with_experts",
     "largest_tp",
+    "mean_of_those_with_data",
     "no_all_reduce_leaves",
     "order_does_not_matter",
     "order_of_the_guide",
@@ -40,11 +42,9 @@ __all__ = [
     "rank_at",
     "ranks_of_copy_two",
     "ring_bytes",
-    "safe_order",
+    "rows_first",
     "same_parameters",
     "sum_on_rank_five",
     "tp_for_128_heads",
     "tp_on_72_gpus",
-    "who_stays_away",
-    "wrong_split",
 ]

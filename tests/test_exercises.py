@@ -12,7 +12,7 @@ import mpviz
 from mpviz import ParallelLayout, exercises, explore
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.py"))
+SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("[0-9]*.py"))
 CHECKS = sorted(name for name, check in vars(exercises).items() if hasattr(check, "__wrapped__"))
 
 

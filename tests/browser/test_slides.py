@@ -8,7 +8,7 @@ import sys
 import nbformat
 import pytest
 from browser.conftest import SLIDERS
-from browser.pages import open_lesson, run_all, wait_for_idle
+from browser.pages import eventually, open_lesson, run_all, wait_for_idle
 from browser.servers import ROOT
 from playwright.sync_api import expect
 
@@ -19,6 +19,11 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 def slides_of(cells):
     """Count the slides, each with its subslides, that the cells' metadata ask for."""
     return sum(cell.metadata.slideshow.slide_type == "slide" for cell in cells)
+
+
+def is_stored(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert any(cell.get("outputs") for cell in cells)
 
 
 def test_rise_shows_every_section_and_explorers_as_still_pictures(lab, page):
@@ -33,6 +38,7 @@ def test_rise_shows_every_section_and_explorers_as_still_pictures(lab, page):
     explorers = panels.count()
     pictures = page.locator(".jp-Notebook .jp-OutputArea-output img").count()
     page.keyboard.press("Control+s")
+    eventually(lambda: is_stored(lab.folder / "notebooks" / name), page)
 
     page.locator('[data-command="RISE:preview"]').click()
     deck = page.frame_locator("iframe")

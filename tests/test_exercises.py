@@ -1,7 +1,9 @@
 """Solutions pass their checks; known mistakes get the hint made for them."""
 
+import sys
 from pathlib import Path
 
+import cloudpickle
 import nbformat
 import pytest
 import torch
@@ -13,6 +15,9 @@ from mpviz import ParallelLayout, exercises, explore
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("[0-9]*.py"))
+# Answers go to the ranks as those of a notebook do: by value. (Ranks that first had to import this
+# module would use up the time that a try may take.)
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 CHECKS = sorted(name for name, check in vars(exercises).items() if hasattr(check, "__wrapped__"))
 
 

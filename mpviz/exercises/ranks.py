@@ -9,7 +9,7 @@ from .verdict import Verdict
 if TYPE_CHECKING:
     from ..world.results import Results
 
-SECONDS = 5.0
+SECONDS = 10.0
 """How long a try may take; a function that has not returned by then hangs."""
 
 

@@ -1,7 +1,9 @@
 """The files around the code agree with each other."""
 
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -16,6 +18,8 @@ TOP_LEVEL = {
 }
 # Where conda-forge has another name for the same thing.
 ON_PYPI = {"matplotlib-base": "matplotlib", "pytorch-cpu": "torch"}
+# What `pytest --nbval notebooks` takes beside what the lessons take.
+COMPARING = {"nbval", "pytest", "pytest-timeout"}
 
 
 def normal(name):
@@ -42,7 +46,23 @@ def test_binder_and_conda_read_the_same_environment():
 def test_conda_and_pip_install_the_same_packages():
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     names = {text.partition("=")[0] for text in listed} - {"python", "pip"}
-    assert {normal(ON_PYPI.get(name, name)) for name in names} == declared("lab", "run")
+    conda = {normal(ON_PYPI.get(name, name)) for name in names}
+    assert conda == declared("lab", "run") | COMPARING
+    assert declared("test") >= COMPARING
+
+
+def test_what_conda_installs_can_compare_the_lessons():
+    plugins = {"nbval": "nbval.plugin", "pytest-timeout": "pytest_timeout"}
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    options = [f"-p{module}" for name, module in plugins.items() if name in listed]
+    said = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "--nbval", "notebooks", "--collect-only", "-q"],
+        cwd=ROOT, env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stdout + said.stderr
+    files = {line.partition("::")[0] for line in said.stdout.splitlines() if "::" in line}
+    assert files == {f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
 
 
 def test_every_direct_dependency_is_pinned():

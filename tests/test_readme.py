@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from mpviz import ParallelLayout, draw, presets
+from mpviz import GROUP_KINDS, ParallelLayout, draw, presets
 from mpviz.draw import Picture
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SAID = " ".join(README.split())  # wherever its lines break
+PINS = (ROOT / "constraints.txt").read_text()
 PICTURE = ROOT / "notebooks" / "images" / "two_orders.svg"
 
 
@@ -49,6 +51,34 @@ def test_the_refusal_is_quoted_to_the_letter():
     with pytest.raises(ValueError) as refusal:
         ParallelLayout(nodes=2, gpus_per_node=8, tp=3, pp=4)
     assert " ".join(quoted.split()) == str(refusal.value)
+
+
+def pinned(package):
+    (version,) = re.findall(rf"^{package}==(.*)$", PINS, re.MULTILINE)
+    return version
+
+
+def test_versions_it_names_are_those_that_were_run():
+    assert f"jupyterlab-rise {pinned('jupyterlab_rise')}" in SAID
+    assert f"(megatron-core {pinned('megatron-core')})" in SAID
+
+
+def test_the_kinds_of_groups_are_counted():
+    assert len(GROUP_KINDS) == 16 and "knows sixteen kinds of groups" in SAID
+
+
+def test_the_lecture_is_credited():
+    assert "Xianchao Wu's lecture *Model parallel in Megatron*" in SAID
+
+
+def test_it_says_where_it_has_been_run():
+    table = dict(
+        re.findall(r"^\| (\w[^|]*) \| ([^|]*) \|$", README.partition("## Lessons")[0], re.M)
+    )
+    run = [where for where, what in table.items() if "not yet run" not in what]
+    assert run == ["Linux, Python 3.11"]
+    told = " ".join(table)
+    assert all(place in told for place in ("macOS", "WSL", "conda", "Binder", "Python 3.12"))
 
 
 def test_every_file_it_names_exists():

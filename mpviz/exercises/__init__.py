@@ -19,9 +19,9 @@ from .lesson03 import (
     order_does_not_matter,
     time_in_pieces,
 )
-from .lesson04 import ring_bytes, sum_on_rank_five, who_stays_away
-from .lesson05 import backward_of_g, bytes_of_a_layer, wrong_split
-from .lesson06 import bubble_in_percent, plan_by_hand, safe_order
+from .lesson04 import mean_of_those_with_data, ring_bytes, sum_on_rank_five
+from .lesson05 import backward_of_g, bytes_of_a_layer, rows_first
+from .lesson06 import bubble_in_percent, exchange, plan_by_hand
 from .verdict import Verdict
 
 __all__ = [
@@ -30,9 +30,11 @@ __all__ = [
     "bubble_in_percent",
     "bytes_of_a_layer",
     "copies",
+    "exchange",
     "holders_of_an_expert",
     "largest_tp",
     "leaves_node",
+    "mean_of_those_with_data",
     "no_all_reduce_leaves",
     "order_does_not_matter",
     "order_of_the_guide",
@@ -41,10 +43,8 @@ __all__ = [
     "rank_at",
     "ranks_of_copy_two",
     "ring_bytes",
-    "safe_order",
+    "rows_first",
     "same_parameters",
     "sum_on_rank_five",
     "time_in_pieces",
-    "who_stays_away",
-    "wrong_split",
 ]

@@ -1,7 +1,15 @@
 """Checks of lesson 04."""
 
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..layout import ParallelLayout
 from ..presets import SLIDE
+from .ranks import described, lend, no_function, tried
 from .verdict import Verdict, exercise, judged_number
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 _SLIDE = SLIDE.layout
 
@@ -29,22 +37,85 @@ def sum_on_rank_five(answer: object) -> Verdict:
 
 
 @exercise
-def who_stays_away(answer: object) -> Verdict:
-    """Which rank must join the all-reduce, so that rank 0 need not wait?
+def mean_of_those_with_data(answer: object) -> Verdict:
+    """Write the mean over the members of a group that have data; tried on four real ranks.
 
-    >>> who_stays_away(0)
-    ✗ 0 is not it. Rank 0 is the one that waits. For whom?
+    >>> mean_of_those_with_data(2)
+    ✗ 2 is not a function; write def answer(x, has_data, group): and return the mean.
     """
-    here, away = _SLIDE.groups("dp").of(0)
-    return judged_number(
-        answer,
-        away,
-        f"Without `if rank != {away}` it would join its group {here} {away}, and nobody waits.",
-        {
-            here: f"Rank {here} is the one that waits. For whom?",
-            1: "Rank 1 is in another dp group, 1 and 3. That one was complete.",
-        },
+    refused = no_function(answer, "def answer(x, has_data, group):", "return the mean")
+    if refused:
+        return refused
+    layout = ParallelLayout(nodes=1, gpus_per_node=4, tp=2)
+    results = tried(_means, answer, layout, _left_alone)
+    if isinstance(results, Verdict):
+        return results
+    said = [mean for means in results for mean in means if isinstance(mean, str)]
+    if said:
+        return Verdict(False, said[0])
+    all_have, one_lacks = ([round(means[case], 6) for means in results] for case in range(2))
+    return _judged_means(all_have, one_lacks)
+
+
+def _means(
+    rank: int, groups: "dict[str, ProcessGroup]", answer: "Callable[..., Any]"
+) -> tuple[float | str, float | str]:
+    """Return what an answer makes of rank + 1: while all have data, and without rank 2."""
+    import torch
+
+    lend(answer)
+    means: list[float | str] = []
+    for has_data in (True, rank != 2):
+        mean = answer(torch.full((3,), rank + 1.0), has_data, groups["dp"])
+        if isinstance(mean, torch.Tensor) and mean.shape == (3,):
+            means.append(mean[0].item())
+        else:
+            means.append(
+                f"It should return a tensor shaped like x, [3]; it returns {described(mean)}"
+            )
+    return means[0], means[1]
+
+
+def _left_alone(waiting: Mapping[int, str]) -> str:
+    rank, operation = next(iter(waiting.items()))
+    return (
+        f"It hangs: rank {rank} waits in {operation}. Every member must call each collective, "
+        "whether it has data or not. What can a member without data contribute to a sum?"
     )
+
+
+def _judged_means(all_have: list[float], one_lacks: list[float]) -> Verdict:
+    """Judge the results on ranks 0 to 3, whose x are 1, 2, 3, 4, in dp groups 0 2 and 1 3."""
+    if all_have == [2, 3, 2, 3] and one_lacks == [1, 3, 1, 3]:
+        return Verdict(
+            True,
+            "Whoever has no data contributes zeros, and the sum is divided by the number of those "
+            "who have.",
+        )
+    hints: dict[tuple[float, ...], str] = {
+        (4, 6, 4, 6): "That is the sum. Who divides it?",
+        (10, 10, 10, 10): "That is the sum over all four ranks. Which group is meant?",
+        (2.5, 2.5, 2.5, 2.5): "That is the mean over all four ranks. Which group is meant?",
+        (1, 2, 3, 4): "Every rank has kept its own x.",
+    }
+    if all_have != [2, 3, 2, 3]:
+        wrong = hints.get(tuple(all_have), "Where all have data, it is the mean of the group.")
+        return Verdict(False, f"Where x is 1, 2, 3, 4, it returns {_listed(all_have)}. {wrong}")
+    hints = {
+        (2, 3, 2, 3): "The x of rank 2 is still counted, though it has no data.",
+        (0.5, 3, 0.5, 3): "The sum is right, but divided by all members of the group. How many "
+        "have data? The ranks can ask each other in the same way.",
+        (1, 3, 3, 3): "Rank 2 has kept its own x; it must get the mean, too.",
+        (1, 3, 0, 3): "Rank 2 must get the mean, too.",
+    }
+    wrong = hints.get(tuple(one_lacks), "Ranks 0 and 2 should both get 1, the x of rank 0.")
+    return Verdict(
+        False, f"Where rank 2 has no data, the four ranks get {_listed(one_lacks)}. {wrong}"
+    )
+
+
+def _listed(numbers: list[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
 
 
 @exercise

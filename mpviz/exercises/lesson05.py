@@ -1,34 +1,87 @@
 """Checks of lesson 05."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..layout import ParallelLayout
 from ..shards import attention, mlp
-from .verdict import Verdict, exercise, judged_choice, judged_number
+from .ranks import described, lend, no_function, tried
+from .verdict import Verdict, exercise, judged_number
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
 
+_PAIR = ParallelLayout(nodes=1, gpus_per_node=2, tp=2)
+
 
 @exercise
-def wrong_split(answer: object) -> Verdict:
-    """Which of the three splits p, q and r of an MLP gives a wrong result?
+def rows_first(answer: object) -> Verdict:
+    """Write GeLU(X·A)·B with A and B both cut by row; tried on two real ranks.
 
-    >>> wrong_split("q")
-    ✗ q sums before GeLU, so GeLU sees XA itself. It is right, but pays for two all-reduces.
+    >>> rows_first("r")
+    ✗ 'r' is not a function; write def answer(X_mine, A_mine, B_mine, group): and return Z.
     """
-    return judged_choice(
-        answer,
-        "r",
-        "r takes GeLU of each addend. GeLU(a) + GeLU(b) is not GeLU(a + b), so it is lost.",
-        {
-            "p": "p is the MLP of the picture: column, GeLU, row, and one sum at the end.",
-            "q": "q sums before GeLU, so GeLU sees XA itself. It is right, but pays for two "
-            "all-reduces.",
-        },
-    )
+    header = "def answer(X_mine, A_mine, B_mine, group):"
+    if refused := no_function(answer, header, "return Z"):
+        return refused
+    results = tried(_rows_first, answer, _PAIR, _alone_in)
+    if isinstance(results, Verdict):
+        return results
+    wrong = [said for said in results if said]
+    if wrong:
+        return Verdict(False, wrong[0])
+    calls = [event.name for event in results.events if event.rank == 0]
+    took = f"{len(calls)} {'all-reduces' if {*calls} == {'all_reduce'} else 'collectives'}"
+    return Verdict(True, f"Z is right on both ranks, after {took}. A by column needs a single one.")
+
+
+def _rows_first(
+    rank: int, groups: "dict[str, ProcessGroup]", answer: "Callable[..., Any]"
+) -> str | None:
+    """Return what is wrong with the Z of an answer, if anything is."""
+    import torch
+
+    lend(answer)
+    torch.manual_seed(0)
+    x, a, b = (torch.randn(*shape).double() for shape in ((4, 6), (6, 8), (8, 6)))
+    mine = (x.chunk(2, dim=1)[rank], a.chunk(2)[rank], b.chunk(2)[rank])
+    z = answer(*(part.clone() for part in mine), groups["tp"])
+    if not isinstance(z, torch.Tensor) or z.shape != (4, 6):
+        return f"It should return Z, of shape [4, 6]; it returns {described(z)}"
+    for hint, candidates in _candidates(rank, x, a, b).items():
+        if any(torch.allclose(z, one) for one in candidates):
+            return hint or None
+    return "Z has the right shape, but not the numbers of GeLU(X·A)·B."
+
+
+def _candidates(rank: int, x: "Tensor", a: "Tensor", b: "Tensor") -> "dict[str, list[Tensor]]":
+    """Return each Z that an answer may hold, by its hint; that of the right one is empty."""
+    from torch.nn.functional import gelu
+
+    def cut(y: "Tensor") -> "tuple[Tensor, ...]":
+        return y.chunk(2, dim=1)
+
+    (first, second), y = b.chunk(2), gelu(x @ a)
+    left, right = (gelu(part @ rows) for part, rows in zip(cut(x), a.chunk(2), strict=True))
+    own, same = b.chunk(2)[rank], [cut(y)[k] @ part for part in b.chunk(2) for k in range(2)]
+    return {
+        "": [y @ b],
+        "You take GeLU of an addend. GeLU(a) + GeLU(b) is not GeLU(a + b): sum first.": [
+            *((left + right) @ b, cut(left)[0] @ first + cut(right)[1] @ second),
+            *(cut(left + right)[rank] @ own, cut((left, right)[rank])[rank] @ own),
+        ],
+        "That is this rank's addend of Z. Z is the sum of both.": [cut(y)[rank] @ own],
+        "Both ranks take the same columns of Y. Which of them meet the rows of B on rank 1?": [
+            *(same[0] + same[2], same[1] + same[3], *same),
+        ],
+        "GeLU is missing.": [x @ a @ b],
+    }
+
+
+def _alone_in(waiting: Mapping[int, str]) -> str:
+    rank, operation = next(iter(waiting.items()))
+    return f"It hangs: rank {rank} waits in {operation}. Both ranks must call each collective."
 
 
 @exercise
@@ -39,19 +92,12 @@ def backward_of_g(answer: object) -> Verdict:
     ✗ 'copy' is not a function; write def answer(gradient, group): and return the gradient of \
 this rank's addend.
     """
-    if not callable(answer):
-        return Verdict(
-            False,
-            f"{answer!r} is not a function; write def answer(gradient, group): and return the "
-            f"gradient of this rank's addend.",
-        )
-    from ..world import RanksError, World  # only whoever answers pays for ranks
-
-    with World(ParallelLayout(nodes=1, gpus_per_node=2, tp=2), timeout=10) as world:
-        try:
-            factors = world.run(_factor_of, answer)
-        except RanksError as error:
-            return Verdict(False, f"It does not run on the ranks: {str(error).splitlines()[0]}")
+    wanted = "return the gradient of this rank's addend"
+    if refused := no_function(answer, "def answer(gradient, group):", wanted):
+        return refused
+    factors = tried(_factor_of, answer, _PAIR, _alone_in)
+    if isinstance(factors, Verdict):
+        return factors
     said = [factor for factor in factors if isinstance(factor, str)]
     if said:
         return Verdict(False, said[0])
@@ -72,28 +118,18 @@ def _factor_of(
     """Return what a backward multiplies its gradient by; if it does not, what it should do."""
     import torch
 
-    # The lesson imports these on its ranks, so an answer may use them; the kernel has neither.
-    names = getattr(backward, "__globals__", {})
-    names.setdefault("torch", torch)
-    names.setdefault("dist", torch.distributed)
+    lend(backward)
     arriving = torch.arange(1.0, 7.0).view(2, 3)
     leaving = backward(arriving.clone(), groups["tp"])
     if not isinstance(leaving, torch.Tensor) or leaving.shape != arriving.shape:
         return (
             f"It should return a tensor shaped like the gradient, {[*arriving.shape]} here; it "
-            f"returns {_described(leaving)}"
+            f"returns {described(leaving)}"
         )
     factors = set((leaving / arriving).flatten().tolist())
     if len(factors) > 1:
         return "It should multiply every number of the gradient by the same."
     return factors.pop()
-
-
-def _described(returned: object) -> str:
-    if returned is None:
-        return "None. Is there a `return`?"
-    shape = getattr(returned, "shape", None)
-    return f"a {type(returned).__name__}{'' if shape is None else f' of shape {[*shape]}'}."
 
 
 @exercise

@@ -1,8 +1,13 @@
 """Checks of lesson 06."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from .. import schedule
+from ..layout import ParallelLayout
 from ..timeline import simulate
-from .verdict import Verdict, exercise, judged_choice, judged_number
+from .ranks import lend, no_function, tried
+from .verdict import Verdict, exercise, judged_number
 
 _PP, _MICROBATCHES = 2, 4
 
@@ -79,19 +84,49 @@ def plan_by_hand(answer: object) -> Verdict:
 
 
 @exercise
-def safe_order(answer: object) -> Verdict:
-    """Which order of blocking sends and receives is safe between two neighbours?
+def exchange(answer: object) -> Verdict:
+    """Write a swap of two tensors between two ranks that does not hang; tried on real ones.
 
-    >>> safe_order("a")
-    ✗ That is the deadlock above: each waits for the other to receive.
+    >>> exchange("b")
+    ✗ 'b' is not a function; write def answer(rank, mine, theirs): and receive into theirs.
     """
-    return judged_choice(
-        answer,
-        "b",
-        "One gives while the other takes, then the reverse. Megatron does both at once instead "
-        "(send_forward_recv_backward), so that neither order nor rank matters.",
-        {
-            "a": "That is the deadlock above: each waits for the other to receive.",
-            "c": "Then each waits for something that the other sends only afterwards.",
-        },
-    )
+    header = "def answer(rank, mine, theirs):"
+    if refused := no_function(answer, header, "receive into theirs"):
+        return refused
+    layout = ParallelLayout(nodes=1, gpus_per_node=2, pp=2)
+    results = tried(_exchanged, answer, layout, _both_wait)
+    if isinstance(results, Verdict):
+        return results
+    got = list(results)
+    if got == [11.0, 10.0]:
+        return Verdict(
+            True,
+            "Each has what the other sent. Megatron starts both messages at once "
+            "(send_forward_recv_backward), so that no order can be wrong.",
+        )
+    for rank, value in enumerate(got):
+        if value == -1:
+            return Verdict(False, f"On rank {rank} nothing was received into `theirs`.")
+        if value == 10 + rank:
+            return Verdict(False, f"On rank {rank} `theirs` holds its own tensor.")
+    return Verdict(False, f"`theirs` should be 11 and 10 on the two ranks, and is {got}.")
+
+
+def _exchanged(rank: int, answer: Callable[..., Any]) -> float:
+    """Return what arrives on this rank, which sends 10 + its number."""
+    import torch
+
+    lend(answer)
+    theirs = torch.full((4,), -1.0)
+    answer(rank, torch.full((4,), 10.0 + rank), theirs)
+    return theirs[0].item()
+
+
+def _both_wait(waiting: Mapping[int, str]) -> str:
+    operations = list(waiting.values())
+    if operations == ["send", "send"]:
+        return "It hangs: both send first, and each waits for the other to receive."
+    if operations == ["recv", "recv"]:
+        return "It hangs: both receive first, and each waits for what the other sends afterwards."
+    where = ", ".join(f"rank {rank} waits in {operation}" for rank, operation in waiting.items())
+    return f"It hangs: {where}. For each message, one rank sends and the other receives."

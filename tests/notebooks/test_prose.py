@@ -1,5 +1,7 @@
 """Numbers in the prose of lessons that none of their cells asserts."""
 
+import inspect
+import math
 import re
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import nbformat
 import pytest
 from measured_collectives import GIB, MIB, ROWS
 
-from mpviz import GROUP_KINDS, ParallelLayout, cost, presets, schedule, shards
+from mpviz import GROUP_KINDS, ParallelLayout, World, cost, presets, schedule, shards
 from mpviz.timeline import simulate
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -170,7 +172,7 @@ def test_the_last_rank_starts_late_and_is_done_early():
         timeline = simulate(schedule.gpipe(pp=4, microbatches=microbatches), {"F": 1, "B": 2})
         start, end = ends(timeline)[3]
         assert (start, timeline.makespan - end) == (3 * 1, 3 * 2)
-    assert "p − 1 = 3 forwards late, and at the end is done 3 backwards early" in prose("06")
+    assert "p − 1 = 3 forwards late and finishes 3 backwards early" in prose("06")
 
 
 def test_what_is_left_of_the_bubble_of_zb_v_lies_at_its_ends():
@@ -181,12 +183,157 @@ def test_what_is_left_of_the_bubble_of_zb_v_lies_at_its_ends():
     assert "rank 3 begins 1.5 s late, and rank 0 ends 1.5 s early" in prose("06")
 
 
+# Made by hand: each rank runs 2(p - r) - 1 forwards first, then I before F before W.
+ZB_H2 = """
+0F0 0F1 0F2 0F3 0F4 0F5 0F6 0I0 0W0 0I1 0F7 0I2 0W1 0I3 0W2 0I4 0W3 0I5 0W4 0I6 0W5 0W6 0I7 0W7
+1F0 1F1 1F2 1F3 1F4 1I0 1F5 1I1 1F6 1I2 1W0 1I3 1F7 1I4 1W1 1I5 1W2 1I6 1W3 1W4 1I7 1W5 1W6 1W7
+2F0 2F1 2F2 2I0 2F3 2I1 2F4 2I2 2F5 2I3 2F6 2I4 2W0 2I5 2F7 2I6 2W1 2W2 2I7 2W3 2W4 2W5 2W6 2W7
+3F0 3I0 3F1 3I1 3F2 3I2 3F3 3I3 3F4 3I4 3F5 3I5 3F6 3I6 3W0 3F7 3I7 3W1 3W2 3W3 3W4 3W5 3W6 3W7
+"""
+
+
+def test_zb_h2_has_no_bubble_but_its_ends_and_holds_nearly_twice_as_much():
+    plan = schedule.parse(ZB_H2)
+    schedule.validate(plan)
+    timeline = simulate(plan)
+    assert [end - start for start, end in ends(timeline)] == [24.0] * 4 == list(timeline.busy)
+    assert max(timeline.peak_in_flight) == 2 * 4 - 1 == 7
+    assert max(simulate(schedule.zero_bubble_h1(pp=4, microbatches=8)).peak_in_flight) == 4
+    assert "(p−1)(F+I−2W), so zero if all three take equally long" in prose("06")
+    assert "holds up to 2p − 1 = 7 microbatches" in prose("06")
+
+
+def test_messages_of_a_step_of_145_billion_parameters():
+    preset = presets.MEGATRON_TABLE_1["145.6B"]
+    layout, one = preset.layout, 2048 * preset.hidden * 2
+    assert (layout.world_size, layout.tp, layout.pp) == (1536, 8, 8)
+    # One sequence a microbatch; a rank in the middle sends to both sides.
+    microbatches = 2304 // layout.dp
+    plan = schedule.one_forward_one_backward(pp=layout.pp, microbatches=microbatches)
+    of_a_middle_rank = plan.messages // (layout.pp - 1)
+    sent = of_a_middle_rank * one
+    weights = 12 * preset.layers * preset.hidden**2 * (
+        1 + 13 / (12 * preset.hidden) + (51_200 + 2048) / (12 * preset.layers * preset.hidden)
+    )  # fmt: skip
+    assert round(weights / 1e9, 1) == 145.6
+    gradients = 2 * 2 * weights / (layout.tp * layout.pp) * (layout.dp - 1) / layout.dp
+    assert [round(size / 1e9, 1) for size in (sent, gradients, sent / layout.tp)] == [9.7, 8.7, 1.2]
+    assert "tp 8, pp 8, 1,536 GPUs, a batch of 2,304 sequences of 2,048 tokens" in prose("06")
+    assert "those of a step add up to more than the gradient all-reduce" in prose("06")
+    assert "Then it is 1.2 GB a step." in prose("06")
+    twice = schedule.interleaved_1f1b(pp=layout.pp, microbatches=microbatches, chunks=2)
+    # Beside the way back from the last rank to the first, twice as many.
+    assert twice.messages - 2 * microbatches == 2 * plan.messages
+
+
+def test_interleaving_multiplies_the_messages_between_neighbours():
+    plain = schedule.one_forward_one_backward(pp=4, microbatches=8).messages
+    for chunks in (2, 3):
+        wrapped = 2 * 8 * (chunks - 1)  # from the last rank to the first, and back
+        plan = schedule.interleaved_1f1b(pp=4, microbatches=8, chunks=chunks)
+        assert plan.messages - wrapped == chunks * plain
+    assert "interleaving multiplies them by v" in prose("06")
+
+
+def test_how_long_a_hang_lasts_by_default():
+    import torch
+    from torch.distributed import constants
+
+    assert constants.default_pg_timeout.total_seconds() == 30 * 60
+    include = Path(torch.__file__).parent / "include" / "torch" / "csrc" / "distributed" / "c10d"
+    header = " ".join((include / "ProcessGroupNCCL.hpp").read_text().split())
+    default = "kProcessGroupNCCLDefaultTimeout = std::chrono::milliseconds(10 * 60 * 1000);"
+    assert default in header
+    assert "10 minutes by default (gloo's default is 30)" in prose("04")
+    assert "The default is 10 minutes with NCCL and 30 with gloo" in prose("04")
+
+
+def test_steps_of_a_ring_and_of_a_tree():
+    assert (2 * (1024 - 1), 2 * math.log2(1024)) == (2046, 20)
+    assert "30 here, 2,046 on 1,024 GPUs" in prose("04")
+    assert "about 2 log₂ n steps (20 on 1,024 GPUs)" in prose("04")
+
+
+def averaged_by_torch(dp_rank):
+    import torch
+    from torch.nn.parallel import DistributedDataParallel
+
+    torch.manual_seed(0)
+    batch, layer = torch.randn(4, 3), torch.nn.Linear(3, 1)
+    copy = DistributedDataParallel(layer)
+    copy(batch.chunk(2)[dp_rank]).square().mean().backward()
+    gradient = layer.weight.grad.clone()
+    layer.weight.grad = None
+    layer(batch).square().mean().backward()
+    return (gradient / layer.weight.grad).mean().item()
+
+
+def test_ddp_averages():
+    with World(ParallelLayout(nodes=1, gpus_per_node=2), timeout=60) as world:
+        assert list(world.run(averaged_by_torch)) == pytest.approx([1, 1], rel=1e-5)
+    assert "`DistributedDataParallel` averages" in prose("04")
+
+
+@pytest.mark.oracle
+def test_megatron_scales_gradients_before_the_sum():
+    from megatron.core.distributed import DistributedDataParallel
+
+    source = inspect.getsource(DistributedDataParallel)
+    assert "gradient_scaling_factor = 1.0 / data_parallel_world_size" in source
+    assert "Megatron scales each gradient by 1/dp before the sum" in prose("04")
+
+
+@pytest.mark.oracle
+def test_tp_must_suit_the_heads_and_the_kv_heads():
+    from megatron.core.transformer.attention import SelfAttention
+    from megatron.core.transformer.transformer_config import TransformerConfig
+
+    def accepted(tp, heads, kv_heads):
+        try:
+            TransformerConfig(
+                num_layers=1, hidden_size=heads, num_attention_heads=heads,
+                num_query_groups=kv_heads, tensor_model_parallel_size=tp,
+            )  # fmt: skip
+        except ValueError:
+            return False
+        return True
+
+    for heads, kv_heads in ((128, 8), (96, 12), (12, 4)):
+        for tp in range(1, heads + 1):
+            suits = heads % tp == 0 and (kv_heads % tp == 0 or tp % kv_heads == 0)
+            assert accepted(tp, heads, kv_heads) == suits, (tp, heads, kv_heads)
+    assert accepted(16, 128, 8)
+    more_ranks = "if self.config.num_query_groups < self.world_size:"
+    source = inspect.getsource(SelfAttention.get_query_key_value_tensors).partition(more_ranks)[2]
+    assert "mixed_qkv = all_gather_last_dim_from_tensor_parallel_region(mixed_qkv)" in source
+    said = "it divides the query heads, and it is a divisor *or a multiple* of the KV heads"
+    assert said in prose("05") and "128 query heads and 8 KV heads" in prose("05")
+    assert "Up to tp = 8 there is no such message." in prose("05")
+
+
+def test_sequence_parallelism_sends_a_quarter_more_where_x_is_gathered_again():
+    for tp in (2, 4, 8):
+        sent = []
+        for cut in (False, True):
+            blocks = (
+                shards.attention(8, 8, heads=8, tp=tp, sequence_parallel=cut),
+                shards.mlp(8, 8, 32, tp=tp, sequence_parallel=cut),
+            )
+            calls = [call for one in blocks for call in one.forward + one.backward]
+            sent.append(sum(call.sent for call in calls))
+        assert sent[1] == pytest.approx(1.25 * sent[0])
+    assert "**25 % more** (240 instead of 192)" in prose("05")
+
+
 @pytest.mark.parametrize(
     ("lesson", "section", "about"),
     [
         ("05", 4, "Backward: what f and g do"),  # named below the first picture
-        ("05", 6, "Same bytes, less memory"),  # named beside --sequence-parallel
+        ("04", 6, "An all-reduce, by hand"),  # named by the reduce-scatter
+        ("05", 2, "By row"),  # named in exercise 1
+        ("05", 6, "Sequence parallelism"),  # named beside --sequence-parallel
         ("06", 3, "1F1B"),  # whose plan is measured
+        ("06", 5, "Interleaved: less bubble, more messages"),  # named where messages cross nodes
         ("06", 6, "Zero bubble"),  # named by the check of exercise 2
     ],
 )

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from ..layout import ParallelLayout
-from .board import grid_board
+from .board import check_drawable, grid_board
 from .compose import FADED, SWATCHES, Skin, cells, page, table
 from .glyphs import width_of
 from .picture import Picture
@@ -48,6 +48,7 @@ def values(
     model₁  tp 0  0: 0.5  2: 2.5
             tp 1  1: 0.5  ·
     """
+    check_drawable(layout)
     for rank in words:
         layout.check_rank(rank)
     flat = {rank: " ".join(word.split()) for rank, word in words.items()}

@@ -28,7 +28,7 @@ from .compose import (
 from .picture import Picture
 from .theme import MAX_WIDTH, PALETTE, PAPER, RGB, mixed
 
-_SYMBOLS_NOTE = "symbol: piece of the model · subscript: model copy · small number: GPU (rank)"
+_COPY_NOTE = "subscript: model copy · small number: GPU (rank)"
 _CP_NOTE = "cp ranks of a copy hold the same parameters, each for its own part of every sequence"
 
 # Colour indices of a focused rank and its peers where cells are a few pixels.
@@ -108,12 +108,13 @@ def placed(board: Board, skin: Skin, rank: int) -> list[Panel]:
 
 def _notes(layout: ParallelLayout, board: Board, focus: int | None) -> list[str]:
     """Return what symbols stand for, or pixels, or their colours."""
-    notes = [_SYMBOLS_NOTE]
+    lettered = layout.tp * layout.pp > len(shards.SYMBOLS)
+    mark = "letter: tp rank · number: stage" if lettered else "symbol: piece of the model"
+    notes = [f"{mark} · {_COPY_NOTE}"]
     of_copies = bool(board.row_titles)
     if board.fine:
-        place = "" if not of_copies else "same place in its copy, same parameters"
-        colored = "" if focus is not None else _colored_by(layout)
-        notes = [" · ".join(filter(None, (place, colored)))]
+        place = "same place in its copy, same parameters" if of_copies else notes[0]
+        notes = [place, "" if focus is not None else _colored_by(layout)]
     if layout.cp > 1 and of_copies:
         notes.append(_CP_NOTE)
     return [note for note in notes if note]

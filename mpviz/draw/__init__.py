@@ -5,6 +5,7 @@
 - `groups`: the process groups of one kind, on either;
 - `compare`: two layouts side by side;
 - `values`: what each rank has to say, where it sits;
+- `outcomes`: what became of each rank of a run, the cause in front;
 - `traffic`: who sent how much to whom;
 - `timeline`, `timelines`: who did what when; of a pipeline, its chart;
 - `product`, `block`: matrices cut over tensor-parallel ranks, and the layer they are in.
@@ -16,7 +17,7 @@ from .picture import Picture
 from .shards import block, product
 from .timeline import timeline, timelines
 from .traffic import traffic
-from .values import values
+from .values import outcomes, values
 
 __all__ = [
     "Picture",
@@ -25,6 +26,7 @@ __all__ = [
     "compare",
     "grid",
     "groups",
+    "outcomes",
     "product",
     "timeline",
     "timelines",

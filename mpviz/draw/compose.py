@@ -1,6 +1,6 @@
 """From a board and its colours to a picture and its twin in text."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from math import ceil
@@ -16,6 +16,7 @@ from .scene import Box, Item, Label, Raster, Scene, shifted, stroke
 from .theme import (
     FAINT_EDGE,
     FRAME,
+    INK,
     MAX_WIDTH,
     NORMAL,
     PAPER,
@@ -62,6 +63,8 @@ class Skin:
         A short mark in the cell's corner.
     chips : mapping from rank to (red, green, blue)
         The ground of a tag, if it has one.
+    bold : collection of int
+        Ranks whose cells have a thick dark border.
     size : float
         Of the label, where a cell has room.
     inset : float
@@ -74,6 +77,7 @@ class Skin:
     label: Callable[[int], str]
     tags: Mapping[int, str] = field(default_factory=dict)
     chips: Mapping[int, RGB] = field(default_factory=dict)
+    bold: Collection[int] = ()
     size: float = SYMBOL
     inset: float = 0.0
     colors: Sequence[RGB] = FILLS
@@ -190,7 +194,8 @@ def _cell(board: Board, skin: Skin, rank: int, frame: Sequence[float]) -> list[I
     border = FAINT_EDGE if faded else edge_of(face)
     ink = QUIET if faded else ink_on(face)
     shape = (x + inset, y + inset, width - 2 * inset, height - 2 * inset)
-    cell: list[Item] = [Box(*shape, face, border, rank=rank)]
+    border, line = (INK, 2.2) if rank in skin.bold else (border, 1.0)
+    cell: list[Item] = [Box(*shape, face, border, line, rank=rank)]
     if board.low:
         return [*cell, Label(x + width / 2, y + height / 2, str(rank), SMALL, ink, "center")]
     cell.append(Label(x + 4, y + 7.5, str(rank), SMALL, ink))

@@ -1,5 +1,6 @@
 """The pictures. Each takes the pure value first and returns a `Picture`.
 
+- `pieces`: one model as a rectangle, and where tp and pp cut it;
 - `grid`: the slide: model copies as blocks, tp down, pp across;
 - `cluster`: the machines: nodes as rows of GPUs;
 - `groups`: the process groups of one kind, on either;
@@ -14,6 +15,7 @@
 from .grid import cluster, grid
 from .groups import compare, groups
 from .picture import Picture
+from .pieces import pieces
 from .shards import block, product
 from .timeline import timeline, timelines
 from .traffic import traffic
@@ -27,6 +29,7 @@ __all__ = [
     "grid",
     "groups",
     "outcomes",
+    "pieces",
     "product",
     "timeline",
     "timelines",

@@ -137,11 +137,11 @@ def piece_skin(layout: ParallelLayout) -> Skin:
     def label(rank: int) -> str:
         return shards.symbol(layout, int(pieces[rank])) + shards.subscript(int(copies[rank]) + 1)
 
-    color, colors = _piece_colors(layout, pieces)
+    color, colors = piece_colors(layout, pieces)
     return Skin(color, lru_cache(maxsize=None)(label), colors=colors)
 
 
-def _piece_colors(layout: ParallelLayout, pieces: Ranks) -> tuple[NDArray[np.uint8], list[RGB]]:
+def piece_colors(layout: ParallelLayout, pieces: Ranks) -> tuple[NDArray[np.uint8], list[RGB]]:
     """Return each rank's colour and the colours: one a piece, or shades of its stage's colour."""
     if layout.tp * layout.pp <= SWATCHES:
         return cycled(pieces), list(FILLS)

@@ -191,7 +191,7 @@ def _cell(board: Board, skin: Skin, rank: int, frame: Sequence[float]) -> list[I
     index, inset = int(skin.color[rank]), skin.inset
     faded = index == FADED
     face = PAPER if faded else skin.colors[index]
-    border = FAINT_EDGE if faded else edge_of(face)
+    border = FAINT_EDGE if faded else face if board.low else edge_of(face)
     ink = QUIET if faded else ink_on(face)
     shape = (x + inset, y + inset, width - 2 * inset, height - 2 * inset)
     border, line = (INK, 2.2) if rank in skin.bold else (border, 1.0)

@@ -5,6 +5,7 @@ are computed here from the same `ParallelLayout` that the lesson draws; the know
 those that learners really give.
 """
 
+from .lesson00 import gpus_with_star
 from .lesson01 import copies, ranks_of_copy_two, same_parameters
 from .lesson02 import (
     gpus_with_experts,
@@ -31,6 +32,7 @@ __all__ = [
     "bytes_of_a_layer",
     "copies",
     "gpus_with_experts",
+    "gpus_with_star",
     "largest_tp",
     "no_all_reduce_leaves",
     "order_does_not_matter",

@@ -45,6 +45,10 @@ MOST_RANKS = 2**20
 """Of one picture, which has not many more pixels: at most about 1 s and 0.2 GB."""
 
 
+MOST_ROWS = 2**12
+"""Where each rank has a row, a lane or a part of its own: more cannot even be told apart."""
+
+
 @dataclass(frozen=True)
 class Noun:
     """What a block is called: copies are counted from 1, nodes from 0.
@@ -230,6 +234,15 @@ def check_drawable(layout: ParallelLayout) -> None:
         raise ValueError(
             f"a picture shows at most {MOST_RANKS:,} ranks, it has not many more pixels; this "
             f"layout has {layout.world_size:,}"
+        )
+
+
+def check_rows(ranks: int) -> None:
+    """Raise ``ValueError`` for more ranks than a picture with a row for each is made of."""
+    if ranks > MOST_ROWS:
+        raise ValueError(
+            f"a picture with a row for each rank takes at most {MOST_ROWS:,} ranks, and this one "
+            f"would have {ranks:,}"
         )
 
 

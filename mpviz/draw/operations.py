@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from ..timeline import Event
+from .board import check_rows
 from .compose import SWATCHES, Panel, aligned, page, swatches
 from .gantt.axis import AXIS_HEIGHT, Axis
 from .glyphs import width_of
@@ -20,6 +21,7 @@ def operations(events: Sequence[Event], title: str | None, ax: Axes | None) -> P
     """Draw operations of any name; their text gives each rank's order and no times."""
     ordered = sorted(events, key=lambda event: (event.rank, event.start))
     lane_of = {rank: lane for lane, rank in enumerate(dict.fromkeys(e.rank for e in ordered))}
+    check_rows(len(lane_of))
     heading = title or f"{len(ordered)} operations on {len(lane_of)} ranks"
     lines = [
         [f"rank {rank}", " · ".join(_said(e) for e in ordered if e.rank == rank)]

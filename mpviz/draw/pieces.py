@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +19,8 @@ from .theme import INK, MAX_WIDTH, NORMAL, QUIET, RGB, SMALL, SYMBOL, edge_of, i
 _WIDTH, _HEIGHT = 440.0, 124.0
 _CUT, _OVERHANG = 8.0, 7.0
 _HEAD, _ABOVE, _BELOW = 46.0, 22.0, 22.0
-_LOWEST, _MOST_ROWS = 30.0, 8
+_LOWEST = 30.0
+_MOST_ROWS, _MOST_COLUMNS = 8, 18
 _THINNEST = 4.0
 
 
@@ -33,7 +35,7 @@ def pieces(
     Parameters
     ----------
     layout : ParallelLayout
-        How often it is cut: at most 8 rows, and as many columns as fit on a page, about 14.
+        How often it is cut: at most 8 rows, and 18 columns, fewer where layers have long numbers.
     num_layers : int, optional
         Transformer layers, which are then drawn as strips; dealt to the stages as by
         `shards.layers_of`.
@@ -96,17 +98,16 @@ class _Rectangle:
     @classmethod
     def of(cls, layout: ParallelLayout, num_layers: int | None) -> "_Rectangle":
         """Take the pieces' symbols, colours and layers from a layout."""
+        if layout.tp > _MOST_ROWS or layout.pp > _MOST_COLUMNS:
+            _refuse(layout, _MOST_COLUMNS)
         layers: tuple[range, ...] = ()
         if num_layers is not None:
             layers = tuple(stage[0] for stage in shards.layers_of(num_layers, layout.pp))
         names = [*(f"pp {stage}" for stage in range(layout.pp)), *map(_run, layers)]
         narrowest = max(width_of(name, SMALL) for name in names) + 6
         most = int((MAX_WIDTH - _HEAD + _CUT) // (narrowest + _CUT))
-        if layout.tp > _MOST_ROWS or layout.pp > most:
-            raise ValueError(
-                f"a rectangle of tp {layout.tp} × pp {layout.pp} pieces cannot be read; at most "
-                f"tp {_MOST_ROWS} × pp {most} fit"
-            )
+        if layout.pp > most:
+            _refuse(layout, most)
         color, colors = piece_colors(layout, np.arange(layout.tp * layout.pp))
         rows = [range(row * layout.pp, (row + 1) * layout.pp) for row in range(layout.tp)]
         return cls(
@@ -179,6 +180,13 @@ class _Rectangle:
             else:  # around the symbol
                 yield stroke(at, y, at, middle[1] - 0.6 * size, color, 0.8)
                 yield stroke(at, middle[1] + 0.6 * size, at, y + self.height, color, 0.8)
+
+
+def _refuse(layout: ParallelLayout, most: int) -> NoReturn:
+    raise ValueError(
+        f"a rectangle of tp {layout.tp} × pp {layout.pp} pieces cannot be read; at most "
+        f"tp {_MOST_ROWS} × pp {most} fit"
+    )
 
 
 def _cut(x0: float, y0: float, x1: float, y1: float) -> Curve:

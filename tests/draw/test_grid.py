@@ -8,6 +8,7 @@ import pytest
 from mpviz import ParallelLayout, draw, presets, shards
 from mpviz.draw.scene import Box, Label, Raster
 from mpviz.draw.theme import fill
+from mpviz.timeline import Event, Timeline
 
 LLAMA = {name: presets.LLAMA3_405B[name].layout for name in ("8k", "128k")}
 HERE = {"the GPU itself": 13, "same tp group": 9, "same pp group": 12}  # of Okabe and Ito
@@ -137,6 +138,23 @@ def test_a_billion_ranks_are_refused_before_they_take_any_memory(name):
         assert tracemalloc.get_traced_memory()[1] < 10**6
     finally:
         tracemalloc.stop()
+
+
+BILLION = 10**9
+TOO_MANY_ROWS = {
+    "block": lambda: draw.block(shards.mlp(1, 5000, 5000, tp=5000)),
+    "product": lambda: draw.product(shards.column_parallel(1, 1, 5000, tp=5000)),
+    "timeline": lambda: draw.timeline(Timeline([FORWARD], BILLION)),
+    "timelines": lambda: draw.timelines({"one": Timeline([FORWARD], BILLION)}),
+    "operations": lambda: draw.timeline([Event(rank, "send", 0, 1) for rank in range(5000)]),
+}
+FORWARD = Event(0, "F", 0, 1, stage=0, microbatch=0)
+
+
+@pytest.mark.parametrize("name", TOO_MANY_ROWS)
+def test_more_ranks_than_rows_can_be_told_apart_are_refused_at_once(name):
+    with pytest.raises(ValueError, match=r"a row for each rank takes at most 4,096 ranks"):
+        TOO_MANY_ROWS[name]()
 
 
 @pytest.mark.parametrize(

@@ -84,10 +84,11 @@ def test_in_characters():
     ("sizes", "layers", "message"),
     [
         ({"tp": 16}, None, "tp 16 × pp 1 pieces cannot be read; at most tp 8 × pp "),
-        ({"pp": 16}, 96, "tp 1 × pp 16 pieces cannot be read; at most tp 8 × pp "),
+        ({"pp": 16}, 4096, "tp 1 × pp 16 pieces cannot be read; at most tp 8 × pp 9 fit"),
+        ({"nodes": 10**8, "gpus_per_node": 10, "pp": 10**9}, None, "at most tp 8 × pp 18 fit"),
         ({"pp": 4}, 15, "15"),
     ],
 )
 def test_what_cannot_be_drawn_is_a_clear_value_error(sizes, layers, message):
     with pytest.raises(ValueError, match=message):
-        draw.pieces(ParallelLayout(nodes=2, **sizes), layers)
+        draw.pieces(ParallelLayout(**{"nodes": 2} | sizes), layers)

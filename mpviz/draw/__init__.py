@@ -1,10 +1,12 @@
 """The pictures. Each takes the pure value first and returns a `Picture`.
 
+- `pieces`: one model as a rectangle, and where tp and pp cut it;
 - `grid`: the slide: model copies as blocks, tp down, pp across;
 - `cluster`: the machines: nodes as rows of GPUs;
 - `groups`: the process groups of one kind, on either;
 - `compare`: two layouts side by side;
 - `values`: what each rank has to say, where it sits;
+- `outcomes`: what became of each rank of a run, the cause in front;
 - `traffic`: who sent how much to whom;
 - `timeline`, `timelines`: who did what when; of a pipeline, its chart;
 - `product`, `block`: matrices cut over tensor-parallel ranks, and the layer they are in.
@@ -13,10 +15,11 @@
 from .grid import cluster, grid
 from .groups import compare, groups
 from .picture import Picture
+from .pieces import pieces
 from .shards import block, product
 from .timeline import timeline, timelines
 from .traffic import traffic
-from .values import values
+from .values import outcomes, values
 
 __all__ = [
     "Picture",
@@ -25,6 +28,8 @@ __all__ = [
     "compare",
     "grid",
     "groups",
+    "outcomes",
+    "pieces",
     "product",
     "timeline",
     "timelines",

@@ -1,8 +1,9 @@
 """From a board and its colours to a picture and its twin in text."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from math import ceil
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,19 +12,21 @@ from numpy.typing import NDArray
 from .board import EMPTY, Board
 from .glyphs import width_of
 from .picture import Picture
-from .scene import Box, Item, Label, Raster, Scene, shifted
+from .scene import Box, Item, Label, Raster, Scene, shifted, stroke
 from .theme import (
-    CROSSING,
     FAINT_EDGE,
     FRAME,
+    INK,
+    MAX_WIDTH,
     NORMAL,
     PAPER,
     QUIET,
     RGB,
     SMALL,
     SYMBOL,
+    TICK,
     TITLE,
-    edge,
+    edge_of,
     fill,
     ink_on,
 )
@@ -31,11 +34,17 @@ from .theme import (
 SWATCHES = 24
 """Distinct backgrounds; more pieces or groups use them again from the start."""
 
-FADED = SWATCHES
+FILLS = tuple(fill(index) for index in range(SWATCHES))
+
+FADED = 255
 """The colour index of a rank that is not spoken of."""
+
+Panel = tuple[list[Item], float, float]
+"""A part of a picture: its items, its width and its height."""
 
 _MARGIN = 12.0
 _LINE = 14.0
+_HEADING = 20.0
 _FADED_PIXEL: RGB = (0.92, 0.92, 0.92)
 _MOST_ROWS, _MOST_COLUMNS = 12, 10
 
@@ -47,22 +56,31 @@ class Skin:
     Attributes
     ----------
     color : ndarray of uint8, shape (ranks,)
-        Index of its background, or `FADED`.
+        Which of ``colors`` its background has, or `FADED`.
     label : callable
         The large text of a rank.
     tags : mapping from rank to str
         A short mark in the cell's corner.
-    crossing : ndarray of bool, shape (ranks,), optional
-        Which cells have the dashed border of a group that leaves its node.
+    chips : mapping from rank to (red, green, blue)
+        The ground of a tag, if it has one.
+    bold : collection of int
+        Ranks whose cells have a thick dark border.
     size : float
         Of the label, where a cell has room.
+    inset : float
+        How much smaller than its place a cell is, for a frame around it, on each side.
+    colors : sequence of (red, green, blue)
+        At most 250.
     """
 
     color: NDArray[np.uint8]
     label: Callable[[int], str]
     tags: Mapping[int, str] = field(default_factory=dict)
-    crossing: NDArray[np.bool_] | None = None
+    chips: Mapping[int, RGB] = field(default_factory=dict)
+    bold: Collection[int] = ()
     size: float = SYMBOL
+    inset: float = 0.0
+    colors: Sequence[RGB] = FILLS
 
     def word(self, rank: int) -> str:
         """Return what stands for a rank in the text twin."""
@@ -112,80 +130,157 @@ def page(
     return Picture(scene, f"{title}\n{text}", ax)
 
 
+def heading(words: str, part: Panel) -> Panel:
+    """Return a part of a picture under its name."""
+    items, width, height = part
+    name = Label(0, NORMAL / 2, words, NORMAL, bold=True)
+    width = max(width, width_of(words, NORMAL, bold=True))
+    return [name, *shifted(items, 0, _HEADING)], width, _HEADING + height
+
+
+def swatches(named: Mapping[RGB, str]) -> Panel:
+    """Return a line of colours with what each stands for."""
+    items: list[Item] = []
+    x, y, right = 0.0, 0.0, 0.0
+    for color, words in named.items():
+        width = 15 + width_of(words, SMALL)
+        if x and x + width > MAX_WIDTH:
+            x, y = 0.0, y + _LINE
+        items.append(Box(x, y, 10, 10, color, edge_of(color)))
+        items.append(Label(x + 15, y + 5, words, SMALL))
+        right = max(right, x + width)
+        x += width + 18
+    return items, right, y + 10
+
+
 # ---- cells
 
 
-def cells(board: Board, skin: Skin) -> tuple[list[Item], float, float]:
-    """Return the items of a board, with its width and height."""
-    items = _titles(board)
+def cells(board: Board, skin: Skin, under: Sequence[Item] = ()) -> Panel:
+    """Return the items of a board, with its width and height; ``under`` lies below its cells."""
     if board.fine:
-        colors = [_pixel(fill(index)) for index in range(SWATCHES)]
-        colors += [_pixel(_FADED_PIXEL), _pixel(PAPER)]
-        width, height = board.size
-        image = board.image(skin.color, background=FADED + 1)
-        ranks = board.image(np.arange(len(skin.color)), background=EMPTY)
-        place = board.head, 0, width - board.head, height
-        items.append(Raster(*place, image, tuple(colors), ranks))
-    else:
-        if board.framed:
-            items += [Box(*around, FRAME, FAINT_EDGE) for around in board.enclosures()]
-        for rank, frame in enumerate(board.frames().tolist()):
-            items += _cell(board, skin, rank, frame)
+        return [*_fine_titles(board), _pixels(board, skin)], *board.size
+    items = _titles(board)
+    if board.framed:
+        items += [Box(*around, FRAME, FAINT_EDGE) for around in board.enclosures()]
+    items += under
+    for rank, frame in board.frames.items():
+        items += _cell(board, skin, rank, frame)
     return items, *board.size
 
 
-def _pixel(color: RGB) -> tuple[int, int, int]:
+def _pixels(board: Board, skin: Skin) -> Raster:
+    count = len(skin.colors)
+    colors = [*map(_bytes, skin.colors), _bytes(_FADED_PIXEL), _bytes(PAPER)]
+    color = np.minimum(skin.color, count).astype(np.uint8)  # FADED is the first after the colours
+    image = board.image(color, background=count + 1)
+    ranks = board.image(np.arange(len(skin.color)), background=EMPTY)
+    left, top = board.origin(0)
+    rows, columns = image.shape
+    width, height = columns * board.cell[0], rows * board.cell[1]
+    return Raster(left, top, width, height, image, tuple(colors), ranks)
+
+
+def _bytes(color: RGB) -> tuple[int, int, int]:
     red, green, blue = (round(255 * value) for value in color)
     return red, green, blue
 
 
 def _cell(board: Board, skin: Skin, rank: int, frame: Sequence[float]) -> list[Item]:
     x, y, width, height = frame
-    index = int(skin.color[rank])
+    index, inset = int(skin.color[rank]), skin.inset
     faded = index == FADED
-    face = PAPER if faded else fill(index)
-    crossing = skin.crossing is not None and bool(skin.crossing[rank]) and not faded
-    border = CROSSING if crossing else FAINT_EDGE if faded else edge(index)
+    face = PAPER if faded else skin.colors[index]
+    border = FAINT_EDGE if faded else face if board.low else edge_of(face)
     ink = QUIET if faded else ink_on(face)
-    cell: list[Item] = [
-        Box(x, y, width, height, face, border, 1.8 if crossing else 1.0, crossing, rank),
-        Label(x + 4, y + 7.5, str(rank), SMALL, ink),
-    ]
+    shape = (x + inset, y + inset, width - 2 * inset, height - 2 * inset)
+    border, line = (INK, 2.2) if rank in skin.bold else (border, 1.0)
+    cell: list[Item] = [Box(*shape, face, border, line, rank=rank)]
+    if board.low:
+        return [*cell, Label(x + width / 2, y + height / 2, str(rank), SMALL, ink, "center")]
+    cell.append(Label(x + 4, y + 7.5, str(rank), SMALL, ink))
     tag = skin.tags.get(rank, "")
     if board.roomy:
         cell.append(Label(x + width / 2, y + 22, skin.label(rank), skin.size, ink, "center"))
-        cell.append(Label(x + width - 4, y + 7.5, tag, SMALL, ink, "right", bold=True))
-    else:
+        inside = 4 + (2.5 if rank in skin.chips else 0)
+        corner = x + width - inside - width_of(tag, SMALL, bold=True) / 2
+        cell += _tagged(corner, y + 8, tag, skin.chips.get(rank), ink, SMALL)
+    elif tag:
         # No room for both: what the picture is about comes first.
-        shown = tag or skin.label(rank)
-        cell.append(Label(x + width / 2, y + 19, shown, NORMAL, ink, "center", bool(tag)))
+        cell += _tagged(x + width / 2, y + 19, tag, skin.chips.get(rank), ink, NORMAL)
+    else:
+        cell.append(Label(x + width / 2, y + 19, skin.label(rank), NORMAL, ink, "center"))
     return cell
+
+
+def _tagged(x: float, y: float, tag: str, chip: RGB | None, ink: RGB, size: float) -> list[Item]:
+    """Return a tag around a point, on its chip if it has one."""
+    if chip is None:
+        return [Label(x, y, tag, size, ink, "center", bold=True)]
+    return list(chip_of(x, y, tag, chip, size))
+
+
+def chip_of(x: float, y: float, tag: str, ground: RGB, size: float) -> tuple[Box, Label]:
+    """Return a tag on a ground of its own, around a point."""
+    width, height = width_of(tag, size, bold=True) + 5, size + 1.5
+    box = Box(x - width / 2, y - height / 2, width, height, ground, QUIET, 0.8)
+    return box, Label(x, y, tag, size, ink_on(ground), "center", bold=True)
 
 
 def _titles(board: Board) -> list[Item]:
     """Return the names of blocks, rows and columns."""
     items: list[Item] = []
-    rows = board.blocks.shape[1]
-    if board.fine:
-        _, pitch = board.fine_pitch
-        every = max(1, int(np.ceil(1.3 * NORMAL / pitch)))
-        for row in range(0, board.down, every):
-            y = row * pitch + board.cell[1] * rows / 2
-            items.append(Label(0, y, board.block_title(row * board.across), NORMAL, bold=True))
-        return items
     width, height = board.cell
     for block in range(len(board.blocks)):
         x, y = board.origin(block)
         left = x - board.head
         items.append(Label(left, y + height / 2, board.block_title(block), NORMAL, bold=True))
         for row, title in enumerate(board.row_titles):
-            at = y + (row + 0.5) * height
+            at = y + (row + 0.5) * height - 2
             items.append(Label(left + board.title_width, at, title, SMALL, QUIET))
         if block < board.across:
             for column, title in enumerate(board.column_titles):
                 at = x + (column + 0.5) * width - 2
                 items.append(Label(at, 6, title, SMALL, QUIET, "center"))
     return items
+
+
+def _fine_titles(board: Board) -> list[Item]:
+    """Return which blocks stand in each line, or of a single block its two axes."""
+    if len(board.blocks) == 1:
+        return _axes(board)
+    _, pitch = board.fine_pitch
+    middle = board.cell[1] * board.blocks.shape[1] / 2
+    items: list[Item] = []
+    for row in range(0, board.down, max(1, ceil(1.3 * NORMAL / pitch))):
+        last = min((row + 1) * board.across, len(board.blocks)) - 1
+        name = board.noun.span(row * board.across, last)
+        items.append(Label(0, row * pitch + middle, name, NORMAL, bold=True))
+    return items
+
+
+def _axes(board: Board) -> list[Item]:
+    """Return marks with names at some rows and columns of a block, at round numbers."""
+    (left, top), (width, height) = board.origin(0), board.cell
+    items: list[Item] = []
+    for row in _round_places(len(board.row_titles), 1.4 * SMALL / height):
+        y = top + (row + 0.5) * height
+        items.append(stroke(left - TICK, y, left - 1, y, QUIET, 0.8))
+        items.append(Label(left - TICK - 2, y, board.row_titles[row], SMALL, QUIET, "right"))
+    widest = max((width_of(title, SMALL) for title in board.column_titles), default=0.0) + 8
+    for column in _round_places(len(board.column_titles), widest / width):
+        x = left + (column + 0.5) * width
+        items.append(stroke(x, top - TICK, x, top - 1, QUIET, 0.8))
+        items.append(Label(x, top - TICK - 6, board.column_titles[column], SMALL, QUIET, "center"))
+    return items
+
+
+def _round_places(count: int, apart: float) -> range:
+    """Return places to name: each, or each second, fourth or eighth one."""
+    step = 1
+    while step < apart:
+        step *= 2
+    return range(0, count, step)
 
 
 # ---- the twin in text

@@ -1,6 +1,7 @@
 """The groups of one kind as a drawing needs them: who is in which, its name, colour, nodes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +10,19 @@ from ..layout import ParallelLayout
 from ..names import GROUP_KINDS
 from ..rankgrid import Groups
 from ..shards import letters
-from .compose import FADED, Skin, aligned, cycled
+from .board import check_drawable
+from .compose import FADED, FILLS, SWATCHES, Skin, aligned, cycled
 from .grid import piece_skin
+from .theme import PAPER, RGB
 
 _MOST_LISTED = 16
 _MOST_MEMBERS = 8
 _MOST_TAGGED = 256
 _CROSSES = "⇄"
+_INSET = 1.5
+
+_TONES: tuple[RGB, ...] = ((0.38, 0.38, 0.38), PAPER, (0.66, 0.66, 0.66), (0.86, 0.86, 0.86))
+_ONE_TONE = _TONES[3]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +39,7 @@ class Grouping:
     @classmethod
     def of(cls, layout: ParallelLayout, kind: str, focus: int | None) -> "Grouping":
         """Look up the groups; with a focus, forget all but that rank's own."""
+        check_drawable(layout)
         found = layout.groups(kind)
         index = np.full(layout.world_size, -1)
         index[found.ranks] = np.arange(len(found))[:, None]
@@ -81,16 +89,58 @@ class Grouping:
         crossing = f"{_CROSSES} nodes {_few([str(node) for node in nodes])}"
         return members, crossing if self.crosses[number] else ""
 
-    def skin(self) -> Skin:
-        """Return the cells' looks: a colour and a letter for each group."""
+    @property
+    def linked(self) -> bool:
+        """Whether curves go from member to member: along one axis, as their messages do.
+
+        Nobody sends from each member of a whole model copy to the next.
+        """
+        return self.groups.size > 1 and "-" not in self.groups.kind
+
+    @property
+    def few(self) -> bool:
+        """Whether each group has a grey of its own."""
+        return self.focus is not None or len(self.groups) <= len(_TONES)
+
+    def tone(self, number: int) -> RGB:
+        """Return the grey of a group's frame: hues belong to the pieces of the model.
+
+        One for each of a few groups; of many the letter has to tell.
+        """
+        if self.focus is not None:
+            return _TONES[0]
+        return _TONES[number] if self.few else _ONE_TONE
+
+    def skin(self, *, fine: bool) -> Skin:
+        """Return the cells' looks: the piece as ever, and a letter for the group.
+
+        A cell of a few pixels has no room for both, and takes the colour of its group.
+        """
         pieces = piece_skin(self.layout)
         inside = self.index >= 0
-        color = np.where(inside, cycled(self.index), np.uint8(FADED))
-        crossing = np.zeros_like(inside)
-        crossing[inside] = self.crosses[self.index[inside]]
-        named = inside.nonzero()[0].tolist() if self.layout.world_size <= _MOST_TAGGED else []
-        tags = {rank: name_of(int(self.index[rank])) for rank in named}
-        return Skin(color, pieces.label, tags, crossing)
+        if fine:
+            color = np.where(inside, cycled(self.index), np.uint8(FADED))
+            return replace(pieces, color=color, colors=FILLS, tags=self._tags)
+        color = np.where(inside, pieces.color, np.uint8(FADED))
+        chips = {rank: self.tone(int(self.index[rank])) for rank in self._tags}
+        return replace(pieces, color=color, tags=self._tags, chips=chips, inset=_INSET)
+
+    @cached_property
+    def _tags(self) -> dict[int, str]:
+        """The letter of each rank's group; of a large cluster none."""
+        if self.layout.world_size > _MOST_TAGGED:
+            return {}
+        inside = np.flatnonzero(self.index >= 0).tolist()
+        return {rank: name_of(int(self.index[rank])) for rank in inside}
+
+    @property
+    def colored_by(self) -> str:
+        """What the colours of pixels stand for."""
+        kind = self.groups.kind
+        if self.focus is not None:
+            return f"coloured: the {kind} group of GPU {self.focus}"
+        again = f" (from the start again after {SWATCHES})" if len(self.groups) > SWATCHES else ""
+        return f"here a colour for each {kind} group, not for a piece of the model{again}"
 
 
 def name_of(number: int) -> str:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from ..layout import ParallelLayout
-from .board import cluster_board, grid_board
-from .compose import cells, page, table
+from .board import Board, cluster_board, grid_board
+from .compose import Skin, cells, page, table
 from .glyphs import width_of
+from .grid import placed
 from .grouping import Grouping
-from .legend import HEADROOM, legend_of, links
+from .legend import HEADROOM, frames, legend_of, links
 from .picture import Picture
 from .scene import Item, Label, shifted
 from .theme import INK, MAX_WIDTH, NORMAL, SMALL
@@ -26,10 +27,12 @@ def groups(
     focus: int | None = None,
     ax: Axes | None = None,
 ) -> Picture:
-    """Draw all groups of one kind, one colour each, and list them.
+    """Draw all groups of one kind, a letter each, and list them.
 
-    Groups whose members sit on more than one node carry a dashed border and ⇄. On a small
-    cluster, curves link the members.
+    Cells keep the colours of their pieces. Members that stand side by side share a frame; each
+    of a few groups has a grey of its own. Groups whose members sit on more than one node carry a
+    dashed frame and ⇄. On a small cluster, curves link the members along one axis. Where cells
+    are pixels, each group has a colour.
 
     Parameters
     ----------
@@ -55,7 +58,10 @@ def groups(
     2 of 2 dp groups cross nodes
     """
     grouping = Grouping.of(layout, kind, focus)
-    items, width, height, text = _placed(grouping, on, MAX_WIDTH)
+    board, skin, under = _board(grouping, on, MAX_WIDTH)
+    if board.fine:
+        return _of_pixels(grouping, board, skin, ax)
+    items, width, height = cells(board, skin, under)
     legend, legend_width, legend_height = legend_of(grouping, height)
     beside = width + legend_width + 24 <= MAX_WIDTH
     if not beside:
@@ -64,10 +70,22 @@ def groups(
         grouping.title,
         [(items, width, height), (legend, legend_width, legend_height)],
         [grouping.verdict],
-        "\n".join([text, *grouping.lines, grouping.verdict]),
+        _text(grouping, board, skin),
         ax,
         beside=beside,
     )
+
+
+def _of_pixels(grouping: Grouping, board: Board, skin: Skin, ax: Axes | None) -> Picture:
+    """Draw groups of a large cluster; their list has colours for letters."""
+    legend = legend_of(grouping, 0, colored=True)
+    parts = [*placed(board, skin, grouping.focus or 0), legend]
+    notes = [grouping.colored_by, grouping.verdict]
+    return page(grouping.title, parts, notes, _text(grouping, board, skin), ax)
+
+
+def _text(grouping: Grouping, board: Board, skin: Skin) -> str:
+    return "\n".join([table(board, skin), *grouping.lines, grouping.verdict])
 
 
 def compare(
@@ -85,7 +103,7 @@ def compare(
     left, right : ParallelLayout
         Usually the same sizes in two orders.
     kind : str
-        Which groups are coloured; by default the model copies.
+        Which groups are marked; by default the model copies.
     titles : two str, optional
         Names of the layouts; by default their orders.
     ax : matplotlib Axes, optional
@@ -112,7 +130,8 @@ def compare(
     parts, lines = [], []
     for layout, name in zip((left, right), names, strict=True):
         grouping = Grouping.of(layout, kind, None)
-        items, width, height, text = _placed(grouping, "cluster", MAX_WIDTH / 2 - 12, beside=4)
+        board, skin, under = _board(grouping, "cluster", MAX_WIDTH / 2 - 12, beside=4)
+        items, width, height = cells(board, skin, under)
         heading = Label(0, NORMAL / 2, name, NORMAL, bold=True)
         crossings = f"crossing nodes: {_crossing_counts(layout)}"
         below = [
@@ -121,7 +140,7 @@ def compare(
         ]
         widths = [width, *(width_of(each.text, each.size, each.bold) for each in (heading, *below))]
         parts.append(([heading, *shifted(items, 0, 22), *below], max(widths), height + 56))
-        lines += [name, text, crossings]
+        lines += [name, table(board, skin), crossings]
     title = f"{names[0]} against {names[1]}: {grouping.groups.kind} groups"
     return page(title, parts, [], "\n".join(lines), ax, beside=True)
 
@@ -135,21 +154,20 @@ def _crossing_counts(layout: ParallelLayout) -> str:
     return " · ".join(counts)
 
 
-def _placed(
+def _board(
     grouping: Grouping, on: str, max_width: float, beside: int = 8
-) -> tuple[list[Item], float, float, str]:
-    """Return the board's items, width, height and text."""
+) -> tuple[Board, Skin, list[Item]]:
+    """Return the board, its looks, and what lies below its cells: frames and links."""
     if on not in ("grid", "cluster"):
         raise ValueError(f"on must be 'grid' or 'cluster', got {on!r}")
     layout = grouping.layout
     if on == "grid":
         board = grid_board(layout, max_width=max_width)
     else:
-        linked = layout.world_size <= _MOST_LINKED and layout.gpus_per_node <= beside
-        headroom = HEADROOM if linked and grouping.groups.size > 1 else 0.0
+        small = layout.world_size <= _MOST_LINKED and layout.gpus_per_node <= beside
+        headroom = HEADROOM if small and grouping.linked else 0.0
         board = cluster_board(layout, max_width=max_width, beside=beside, headroom=headroom)
-    skin = grouping.skin()
-    items, width, height = cells(board, skin)
+    under = [] if board.fine else frames(board, grouping)
     if board.headroom and board.across == 1:
-        items += links(board, grouping)
-    return items, width, height, table(board, skin)
+        under += links(board, grouping)
+    return board, grouping.skin(fine=board.fine), under

@@ -5,33 +5,63 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from ..timeline import Event
-from .compose import aligned, page
+from .board import check_rows
+from .compose import SWATCHES, Panel, aligned, page, swatches
+from .gantt.axis import AXIS_HEIGHT, Axis
 from .glyphs import width_of
 from .picture import Picture
 from .scene import Box, Item, Label
-from .theme import INK, MAX_WIDTH, QUIET, SMALL, edge, fill, ink_on
+from .theme import FRAME, INK, MAX_WIDTH, RGB, SMALL, edge_of, fill, ink_on
 
 _TRACK, _LANE_GAP = 16.0, 6.0
+_NARROWEST = 1.5
 
 
 def operations(events: Sequence[Event], title: str | None, ax: Axes | None) -> Picture:
     """Draw operations of any name; their text gives each rank's order and no times."""
     ordered = sorted(events, key=lambda event: (event.rank, event.start))
     lane_of = {rank: lane for lane, rank in enumerate(dict.fromkeys(e.rank for e in ordered))}
+    check_rows(len(lane_of))
     heading = title or f"{len(ordered)} operations on {len(lane_of)} ranks"
     lines = [
         [f"rank {rank}", " · ".join(_said(e) for e in ordered if e.rank == rank)]
         for rank in lane_of
     ]
-    note = "time runs to the right; each box lasts until the operation was done"
-    return page(heading, [_lanes(ordered, lane_of)], [note], aligned(lines), ax)
+    begin, note = _beginning(ordered)
+    faces = _faces(ordered)
+    parts = [_lanes(ordered, lane_of, begin, faces), swatches({f: n for n, f in faces.items()})]
+    notes = [note] if note else []
+    notes.append("time runs to the right; each box lasts until its operation was done")
+    return page(heading, parts, notes, aligned(lines), ax)
 
 
-def _lanes(events: Sequence[Event], lane_of: dict[int, int]) -> tuple[list[Item], float, float]:
-    begin, end = min(e.start for e in events), max(e.end for e in events)
-    head, width = 52.0, MAX_WIDTH - 60.0
-    scale = width / max(end - begin, 1e-9)
-    colors = {name: number for number, name in enumerate(dict.fromkeys(e.name for e in events))}
+def _beginning(events: Sequence[Event]) -> tuple[float, str]:
+    """Return when the picture begins: with the first event, or where a first barrier ends.
+
+    Until then ranks only waited for the last one: how long says how they were started, and
+    nothing of the program.
+    """
+    first = {event.rank: event for event in reversed(events)}.values()
+    waits = {(event.name, event.group) for event in first}
+    if len(waits) == 1 and next(iter(waits))[0] == "barrier":
+        return min(event.end for event in first), "time 0: the first rank leaves the barrier"
+    return min(event.start for event in events), ""
+
+
+def _faces(events: Sequence[Event]) -> dict[str, RGB]:
+    """Return the colour of each operation; a barrier, which moves nothing, has none."""
+    names = dict.fromkeys(event.name for event in events)
+    moving = [name for name in names if name != "barrier"]
+    colors = {name: fill(number % SWATCHES) for number, name in enumerate(moving)}
+    return {name: colors.get(name, FRAME) for name in names}
+
+
+def _lanes(
+    events: Sequence[Event], lane_of: dict[int, int], begin: float, faces: dict[str, RGB]
+) -> Panel:
+    """Return a lane for each rank, a box for each operation, and the axis of time."""
+    seconds = max(1e-9, max(event.end for event in events) - begin)
+    axis = Axis.beside(seconds, max((f"rank {rank}" for rank in lane_of), key=len), "000 ms")
     tracks, most = _tracks(events)
     lane_height = most * _TRACK + _LANE_GAP
     bottom = len(lane_of) * lane_height
@@ -40,19 +70,14 @@ def _lanes(events: Sequence[Event], lane_of: dict[int, int]) -> tuple[list[Item]
         for rank, lane in lane_of.items()
     ]
     for event, track in zip(events, tracks, strict=True):
-        x = head + (event.start - begin) * scale
+        x, right = axis.x(max(event.start - begin, 0.0)), axis.x(max(event.end - begin, 0.0))
         y = lane_of[event.rank] * lane_height + track * _TRACK
-        box_width, number = max(1.5, event.duration * scale), colors[event.name]
-        items.append(Box(x, y, box_width, _TRACK - 2, fill(number), edge(number), 0.8))
-        if width_of(event.name, SMALL) + 6 <= box_width:
-            middle = (x + box_width / 2, y + _TRACK / 2 - 1)
-            items.append(Label(*middle, event.name, SMALL, ink_on(fill(number)), "center"))
-    for tick in range(5):
-        x = head + tick * width / 4
-        align = "left" if tick == 0 else "right" if tick == 4 else "center"
-        time = f"{1000 * (end - begin) * tick / 4:.3g} ms"
-        items.append(Label(x, bottom + 7, time, SMALL, QUIET, align))
-    return [*items, *_key(colors, bottom + 26)], head + width + 2, bottom + 34
+        width, face = max(_NARROWEST, right - x), faces[event.name]
+        items.append(Box(x, y, width, _TRACK - 2, face, edge_of(face), 0.8))
+        if width_of(event.name, SMALL) + 6 <= width:
+            middle = (x + width / 2, y + _TRACK / 2 - 1)
+            items.append(Label(*middle, event.name, SMALL, ink_on(face), "center"))
+    return [*items, *axis.items(bottom)], MAX_WIDTH, bottom + AXIS_HEIGHT
 
 
 def _tracks(events: Sequence[Event]) -> tuple[list[int], int]:
@@ -65,16 +90,6 @@ def _tracks(events: Sequence[Event]) -> tuple[list[int], int]:
         ends[track : track + 1] = [event.end]
         tracks.append(track)
     return tracks, max(map(len, busy_until.values()))
-
-
-def _key(colors: dict[str, int], y: float) -> list[Item]:
-    items: list[Item] = []
-    x = 52.0
-    for name, number in colors.items():
-        items.append(Box(x, y - 5, 10, 10, fill(number), edge(number)))
-        items.append(Label(x + 15, y, name, SMALL))
-        x += 15 + width_of(name, SMALL) + 16
-    return items
 
 
 def _said(event: Event) -> str:

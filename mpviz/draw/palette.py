@@ -7,6 +7,10 @@ from .theme import FRAME, PAPER, RGB, ink_on, mixed
 
 _MOST = 256
 
+# How many blends for text and for lines, and of every how many colours: fewer where there are
+# many, whose own shades are then near enough.
+_FINENESS = (((7, 5), 1), ((5, 3), 1), ((3, 2), 1), ((2, 1), 1), ((1, 1), 2), ((1, 1), 4))
+
 
 def palette_of(scene: Scene) -> list[int]:
     """Return red, green, blue, red … of every colour in a scene, edges' soft blends included.
@@ -25,9 +29,21 @@ def palette_of(scene: Scene) -> list[int]:
         for raster in scene.of(Raster)
         for red, green, blue in raster.colors
     ]
-    for text_steps, line_steps in ((7, 5), (5, 3), (3, 2), (2, 1)):
-        blends = [*_between(texts, text_steps), *_between((*edges, *strokes), line_steps)]
-        colors = list(dict.fromkeys(map(_bytes, (*flat, *blends))))
+    plain = dict.fromkeys(map(_bytes, dict.fromkeys(flat)))
+    pairs = (list(texts), [*edges, *strokes])
+    for steps, every in _FINENESS:
+        room = _MOST - len(plain)
+        if (
+            sum(each * len(pair[::every]) for each, pair in zip(steps, pairs, strict=True))
+            > 4 * room
+        ):
+            continue  # many of them may be the same, but not as many as that
+        blends = [
+            blend
+            for each, pair in zip(steps, pairs, strict=True)
+            for blend in _between(pair[::every], each)
+        ]
+        colors = plain | dict.fromkeys(map(_bytes, blends))
         if len(colors) <= _MOST:
             return [value for color in colors for value in color]
     return []

@@ -40,6 +40,11 @@ class Curve:
     dashed: bool = False
 
 
+def stroke(x0: float, y0: float, x1: float, y1: float, color: RGB, width: float) -> Curve:
+    """Return a straight line."""
+    return Curve(((x0, y0), (x0, y0), (x1, y1), (x1, y1)), color, width)
+
+
 @dataclass(frozen=True)
 class Label:
     """A line of text; x by its alignment, y the middle of its capitals."""

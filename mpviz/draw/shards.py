@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from .._checks import listed
 from ..shards import Block, Cut, Operator, Product, times
 from ..shards import product as product_of
+from .board import check_rows
 from .compose import page
 from .picture import Picture
 from .scene import Label
@@ -66,6 +67,7 @@ def product(
     together Y = [7 8]
     """
     before, step, after = _one_product(layer)
+    check_rows(max(step.left.parts, step.right.parts, step.output.parts))
     written = Written.of(step, _around(before, after), values)
     figure = _figure(before, step, after, written.words)
     notes = [repr(operator) for operator in (before, after) if operator]
@@ -109,6 +111,7 @@ def block(layer: Block, *, ax: Axes | None = None) -> Picture:
     """
     if not isinstance(layer, Block):
         raise ValueError(f"draw.block draws a block such as shards.mlp(…), got {layer!r}")
+    check_rows(layer.tp)
     figure = flow(layer)
     calls = [
         f"communication {way}: {listed(collectives, ' and ') or 'none'}"

@@ -11,6 +11,9 @@ MAX_WIDTH = 680.0
 SMALL, NORMAL, TITLE, SYMBOL = 9.0, 10.0, 13.0, 19.0
 """Text sizes; nothing is smaller than `SMALL`."""
 
+TICK = 4.0
+"""Length of a mark on an axis."""
+
 INK: RGB = (0.13, 0.13, 0.13)
 QUIET: RGB = (0.36, 0.36, 0.36)
 PAPER: RGB = (1.0, 1.0, 1.0)
@@ -60,6 +63,12 @@ def edge(index: int) -> RGB:
     return mixed(PALETTE[index % len(PALETTE)], INK, 0.3)
 
 
+def edge_of(face: RGB) -> RGB:
+    """Return the border of a background that is a tint: its hue, darker."""
+    found = _EDGES.get(face)
+    return mixed(face, INK, 0.45) if found is None else found
+
+
 def luminance(color: RGB) -> float:
     """Return the relative luminance of WCAG 2, 0 … 1."""
     red, green, blue = (
@@ -77,3 +86,6 @@ def contrast(one: RGB, other: RGB) -> float:
 def ink_on(background: RGB) -> RGB:
     """Return the text colour that reads best on a background."""
     return max((INK, PAPER), key=lambda ink: contrast(ink, background))
+
+
+_EDGES = {fill(index): edge(index) for index in range(len(PALETTE) * len(_TINTS))}

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..timeline import Event, Timeline
+from .board import check_rows
 from .compose import page
 from .gantt.boxes import Rows, lettered
 from .gantt.chart import chart, shared_axis
@@ -86,6 +87,7 @@ def timeline(
                 raise ValueError(f"at={at} marks a moment of a pipeline; these events are of none")
             return operations(events, title, ax)
         events = Timeline(events)
+    check_rows(events.pp)
     work = Work.of(events)
     heading = f"{title}: {work.sizes}" if title else work.sizes
     return _pictured(heading, {"": work}, at, activations, ax)
@@ -129,6 +131,8 @@ def timelines(
     """
     if not named:
         raise ValueError("there is no time line to draw")
+    for each in named.values():
+        check_rows(each.pp)
     works = {name: Work.of(one) for name, one in named.items()}
     sizes = dict.fromkeys(work.sizes for work in works.values())
     heading = title or " above ".join(works)

@@ -1,21 +1,25 @@
 """A word for each rank, written where the rank sits on the slide grid."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from ..layout import ParallelLayout
-from .board import grid_board
-from .compose import FADED, SWATCHES, Skin, cells, page, table
+from .board import check_drawable, grid_board
+from .compose import FADED, FILLS, SWATCHES, Skin, cells, page, swatches, table
 from .glyphs import width_of
 from .picture import Picture
 from .theme import MAX_WIDTH, NORMAL
 
 _LONGEST_DRAWN, _LONGEST_WRITTEN = 24, 60
 _NARROWEST, _ROW = 58.0, 40.0
+
+_CAUSE, _WAITS = "✗", "…"
+_MEANING = {_CAUSE: "the cause", _WAITS: "waits for another rank"}
+_LOOKS = {_CAUSE: 13, _WAITS: 1}  # strong vermillion, light blue
 
 
 def values(
@@ -48,18 +52,59 @@ def values(
     model₁  tp 0  0: 0.5  2: 2.5
             tp 1  1: 0.5  ·
     """
-    for rank in words:
-        layout.check_rank(rank)
-    flat = {rank: " ".join(word.split()) for rank, word in words.items()}
-    drawn = {rank: shortened(word, _LONGEST_DRAWN) for rank, word in flat.items()}
-    widest = max((width_of(word, NORMAL) for word in drawn.values()), default=0.0)
-    cell = (max(_NARROWEST, widest + 14), _ROW)
-    skin = _ValueSkin(
-        _colors(layout, flat), lambda rank: drawn.get(rank, ""), size=NORMAL, words=flat
-    )
-    board = grid_board(layout, max_width=MAX_WIDTH, cells=(cell,))
+    check_drawable(layout)
+    skin = _ValueSkin.of(layout, words)
+    board = grid_board(layout, max_width=MAX_WIDTH, cells=(skin.cell,))
     heading = str(layout) if title is None else title
     return page(heading, [cells(board, skin)], [note], table(board, skin), ax)
+
+
+def outcomes(
+    layout: ParallelLayout,
+    states: Mapping[int, str],
+    *,
+    causes: Collection[int] = (),
+    waiting: Collection[int] = (),
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Picture:
+    """Draw what became of each rank of a run that did not go well, the cause in front.
+
+    Parameters
+    ----------
+    layout : ParallelLayout
+        Who is who.
+    states : mapping from rank to str
+        What became of it.
+    causes, waiting : collection of int
+        The ranks that the others waited for, or that failed; those that waited.
+    title, ax
+        As for `values`.
+
+    Examples
+    --------
+    >>> layout = ParallelLayout(nodes=1, gpus_per_node=4, tp=2, pp=2)
+    >>> states = {0: "waits in recv", 1: "done", 2: "raised ValueError", 3: "done"}
+    >>> outcomes(layout, states, causes=[2], waiting=[0])
+    4 GPUs = tp 2 × dp 1 × pp 2
+                  pp 0                pp 1
+    model₁  tp 0  … 0: waits in recv  ✗ 2: raised ValueError
+            tp 1  1: done             3: done
+    ✗ the cause · … waits for another rank
+    """
+    check_drawable(layout)
+    marks = dict.fromkeys(waiting, _WAITS) | dict.fromkeys(causes, _CAUSE)
+    skin = _ValueSkin.of(layout, states, marks)
+    color = np.full_like(skin.color, FADED)
+    color[list(waiting)] = _LOOKS[_WAITS]
+    color[list(causes)] = _LOOKS[_CAUSE]
+    skin = replace(skin, color=color, bold=frozenset(causes))
+    board = grid_board(layout, max_width=MAX_WIDTH, cells=(skin.cell,))
+    heading = str(layout) if title is None else title
+    shown = [mark for mark in (_CAUSE, _WAITS) if mark in marks.values()]
+    key = swatches({FILLS[_LOOKS[mark]]: f"{mark} {_MEANING[mark]}" for mark in shown})
+    text = [table(board, skin), " · ".join(f"{mark} {_MEANING[mark]}" for mark in shown)]
+    return page(heading, [cells(board, skin), key], [], "\n".join(filter(None, text)), ax)
 
 
 def shortened(word: str, longest: int) -> str:
@@ -83,8 +128,35 @@ def _colors(layout: ParallelLayout, words: Mapping[int, str]) -> NDArray[np.uint
 @dataclass(frozen=True)
 class _ValueSkin(Skin):
     words: Mapping[int, str] = field(default_factory=dict)
+    marks: Mapping[int, str] = field(default_factory=dict)
+    cell: tuple[float, float] = (_NARROWEST, _ROW)
+
+    @classmethod
+    def of(
+        cls,
+        layout: ParallelLayout,
+        words: Mapping[int, str],
+        marks: Mapping[int, str] | None = None,
+    ) -> "_ValueSkin":
+        """Make cells that hold the longest word; those of one word have one colour."""
+        marks = marks or {}
+        for rank in (*words, *marks):
+            layout.check_rank(rank)
+        flat = {rank: " ".join(word.split()) for rank, word in words.items()}
+        drawn = {rank: shortened(word, _LONGEST_DRAWN) for rank, word in flat.items()}
+        drawn |= {rank: f"{mark} {drawn.get(rank, '')}".strip() for rank, mark in marks.items()}
+        widest = max((width_of(word, NORMAL) for word in drawn.values()), default=0.0)
+        return cls(
+            _colors(layout, flat),
+            lambda rank: drawn.get(rank, ""),
+            size=NORMAL,
+            words=flat,
+            marks=marks,
+            cell=(max(_NARROWEST, widest + 14), _ROW),
+        )
 
     def word(self, rank: int) -> str:
         if rank not in self.words:
             return "·"
-        return f"{rank}: {shortened(self.words[rank], _LONGEST_WRITTEN)}"
+        mark = f"{self.marks[rank]} " if rank in self.marks else ""
+        return f"{mark}{rank}: {shortened(self.words[rank], _LONGEST_WRITTEN)}"

@@ -5,6 +5,7 @@ are computed here from the same `ParallelLayout` that the lesson draws; the know
 those that learners really give.
 """
 
+from .lesson00 import gpus_with_star
 from .lesson01 import copies, ranks_of_copy_two, same_parameters
 from .lesson02 import (
     holders_of_an_expert,
@@ -31,6 +32,7 @@ __all__ = [
     "bytes_of_a_layer",
     "copies",
     "exchange",
+    "gpus_with_star",
     "holders_of_an_expert",
     "largest_tp",
     "leaves_node",

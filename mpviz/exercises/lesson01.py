@@ -1,5 +1,7 @@
 """Checks of lesson 01."""
 
+from dataclasses import replace
+
 from ..layout import ParallelLayout
 from ..presets import SLIDE
 from .verdict import Verdict, exercise, judged_number, judged_ranks
@@ -33,22 +35,27 @@ def copies(answer: object) -> Verdict:
 
 @exercise
 def ranks_of_copy_two(answer: object) -> Verdict:
-    """Which ranks hold model copy 2 of the slide?
+    """Which ranks hold model copy 2 of the slide's sizes on four nodes?
 
     >>> ranks_of_copy_two(range(8, 16)).message[:33]
     'That is node 1. Megatron does not'
     """
-    first, second = _SLIDE.groups("model")
+    layout = replace(_SLIDE, nodes=4)
+    first, second, *_ = layout.groups("model")
+    on_two_nodes = _SLIDE.groups("model")[1]
     return judged_ranks(
         answer,
         second,
-        "Copy 2 sits on both nodes, and so does copy 1: dp varies faster than pp.",
+        f"A stage is dp {layout.dp} × tp {layout.tp} = {layout.dp * layout.tp} ranks; copy 2 is "
+        f"the second pair of each, one stage on each node.",
         {
             tuple(range(8, 16)): "That is node 1. Megatron does not give each copy a node of its "
-            "own: find the cells with subscript ₂ in the cluster picture.",
-            tuple(sorted(first)): "That is copy 1: subscript ₁. Take the other half.",
-            tuple(range(1, 16, 2)): "Those are all ranks with tp = 1, of both copies. A copy "
-            "needs both rows of the slide.",
+            "own: in every stage the copies lie side by side.",
+            tuple(sorted(first)): "That is copy 1: the first pair of each stage. Take the next.",
+            tuple(sorted(on_two_nodes)): "Those are its ranks on two nodes. With four copies "
+            "there are 8 ranks from one stage to the next, not 4.",
+            tuple(range(2, layout.world_size, 8)): "Those are only its upper halves, tp 0. A "
+            "copy needs both rows.",
         },
     )
 

@@ -54,10 +54,10 @@ def piece_of(layout: ParallelLayout, rank: Ranks) -> Ranks:
 
 
 def copy_of(layout: ParallelLayout, rank: Ranks) -> Ranks:
-    """Return which copy of the model each rank belongs to, 0 … dp·cp - 1.
+    """Return which copy of the model each rank belongs to: its dp coordinate, 0 … dp - 1.
 
-    Copy *i* is row *i* of ``layout.groups("model")``. Context parallelism copies the weights
-    too, so it counts here.
+    The ranks of one cp group share the work of one copy: each has the same parameters, and
+    another part of every sequence.
 
     Examples
     --------
@@ -65,9 +65,7 @@ def copy_of(layout: ParallelLayout, rank: Ranks) -> Ranks:
     >>> copy_of(layout, np.array([0, 2, 5]))
     array([0, 1, 0])
     """
-    at = layout.coordinates(rank)
-    cp_first = layout.dense.strides["cp"] < layout.dense.strides["dp"]
-    return at["cp"] + at["dp"] * layout.cp if cp_first else at["dp"] + at["cp"] * layout.dp
+    return layout.coordinates(rank)["dp"]
 
 
 def symbol(layout: ParallelLayout, piece: int) -> str:
@@ -91,6 +89,8 @@ def symbol(layout: ParallelLayout, piece: int) -> str:
 
 def label(layout: ParallelLayout, rank: int) -> str:
     """Return the slide's label of a rank: its piece, with the model copy as subscript.
+
+    Ranks that differ in cp alone share a label: they hold the same, and work on one copy.
 
     Examples
     --------

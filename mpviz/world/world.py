@@ -49,11 +49,22 @@ class RanksError(RuntimeError):
 
     @property
     def picture(self) -> "Picture":
-        """What became of each rank, on the slide grid."""
-        from ..draw import values
+        """What became of each rank, on the slide grid: who is the cause, and who waited."""
+        from ..draw import outcomes
 
-        states = self.diagnosis.states
-        return values(self.diagnosis.layout, states, title="What became of each rank")
+        states, places = dict(self.diagnosis.states), self.diagnosis.run.places
+        waiting = {rank for rank, place in places.items() if place.waits_in}
+        causes = {r for r, state in states.items() if state.startswith(("died", "raised"))}
+        if not causes:
+            for place in [places[rank] for rank in waiting]:
+                causes |= set(place.group) if place.peer is None else {place.peer}
+            causes -= waiting
+            for rank in causes:
+                states[rank] = f"never came ({states.get(rank, 'not asked to run')})"
+        causes = causes or set(places) - waiting  # nobody waits for them: they are not done yet
+        title = "What became of each rank"
+        layout = self.diagnosis.layout
+        return outcomes(layout, states, causes=causes, waiting=waiting, title=title)
 
     def _render_traceback_(self) -> list[str]:
         # The learner's own line is in the message; the frames in between are ours.

@@ -8,8 +8,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from draw.pipelines import PIPELINES
-from draw.test_legible import CHARTS, CORNER_CASES, DRAWINGS, SHARDS, TENSOR_PARALLEL
+from draw.test_legible import CHARTS, CORNER_CASES, DRAWINGS, PIECES, SHARDS, TENSOR_PARALLEL
 
+from mpviz import ParallelLayout
 from mpviz.draw import Picture
 
 FOLDER = Path(__file__).parents[2] / ".screenshots" / "pictures"
@@ -25,6 +26,9 @@ def main() -> None:
         for name, make in DRAWINGS.items():
             sizes = f"{layout.world_size}_tp{layout.tp}_cp{layout.cp}_dp{layout.dp}_pp{layout.pp}"
             save(f"{sizes} {name}", make(layout))
+    for (tp, pp), (name, make) in product([(1, 1), (2, 1), (2, 4), (8, 8)], PIECES.items()):
+        layout = ParallelLayout(nodes=tp * pp, gpus_per_node=1, tp=tp, pp=pp)
+        save(f"{name} tp{tp} pp{pp}", make(layout))
     for tp, sequence_parallel in product(TENSOR_PARALLEL, (False, True)):
         for name, make_shards in SHARDS.items():
             sp = " sequence-parallel" * sequence_parallel

@@ -28,10 +28,27 @@ DRAWINGS: dict[str, Callable[[ParallelLayout], Picture]] = {
     "copies on the cluster": lambda layout: draw.groups(layout, "model", on="cluster"),
     "embedding groups": lambda layout: draw.groups(layout, "embedding"),
     "compared": lambda layout: draw.compare(layout, layout),
+    "outcomes": lambda layout: (
+        draw.outcomes(
+            layout,
+            dict.fromkeys(range(layout.world_size), "waits in recv"),
+            causes=[0],
+            waiting=[1],
+        )
+        if layout.world_size > 1
+        else draw.outcomes(layout, {0: "busy"})
+    ),
     "a number on each rank": lambda layout: draw.values(
         layout, {rank: str(rank % 7) for rank in range(layout.world_size)}
     ),
     "long words on some ranks": lambda layout: draw.values(layout, {0: "tensor([1.0, 2.0])" * 9}),
+}
+
+# Of any layout whose pieces fit on a page.
+PIECES: dict[str, Callable[[ParallelLayout], Picture]] = {
+    "pieces": draw.pieces,
+    "pieces, with layers": lambda layout: draw.pieces(layout, 7 * layout.pp),
+    "pieces, with one layer each": lambda layout: draw.pieces(layout, layout.pp),
 }
 
 CORNER_CASES = [
@@ -158,6 +175,14 @@ def test_nothing_is_small_clipped_overlapping_or_faint(name, layout):
     assert scene.width <= MAX_WIDTH + 100
 
 
+@pytest.mark.parametrize("name", PIECES)
+@pytest.mark.parametrize(("tp", "pp"), [(1, 1), (2, 1), (1, 4), (2, 4), (8, 8), (8, 14), (3, 5)])
+def test_pieces_of_a_model_too(name, tp, pp):
+    scene = PIECES[name](ParallelLayout(nodes=tp * pp, gpus_per_node=1, tp=tp, pp=pp)).scene
+    check(scene)
+    assert scene.width <= MAX_WIDTH + 100
+
+
 @pytest.mark.parametrize("name", SHARDS)
 @pytest.mark.parametrize("tp", TENSOR_PARALLEL)
 @pytest.mark.parametrize("sequence_parallel", [False, True])
@@ -219,6 +244,9 @@ def _ring(world_size: int) -> list[Event]:
 def test_traffic_and_timelines_too(world_size):
     check(draw.traffic(_ring(world_size), world_size).scene)
     check(draw.timeline(_ring(world_size)).scene)
+    ranks = tuple(range(world_size))
+    barrier = [Event(rank, "barrier", -0.3 * rank - 1, -0.5, ranks) for rank in ranks]
+    check(draw.timeline([*barrier, *_ring(world_size)]).scene)
 
 
 def test_a_run_without_messages_or_events():

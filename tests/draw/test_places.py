@@ -11,8 +11,8 @@ from strategies import dense_layouts, layouts
 
 from mpviz import ParallelLayout, draw, presets, shards
 from mpviz.draw.board import EMPTY, cluster_board, grid_board
-from mpviz.draw.scene import Box, Label, Raster
-from mpviz.draw.theme import CROSSING, MAX_WIDTH, PALETTE, fill
+from mpviz.draw.scene import Box, Curve, Label, Raster
+from mpviz.draw.theme import CROSSING, MAX_WIDTH, PALETTE, PAPER, fill
 
 SLIDE = presets.SLIDE.layout
 HERE = 13  # vermillion
@@ -47,13 +47,14 @@ def test_the_slide_reads_as_in_the_lecture():
 @given(dense_layouts())
 def test_grid_board_has_tp_down_pp_across_and_a_block_for_each_copy(layout):
     blocks = grid_board(layout, max_width=MAX_WIDTH).blocks
-    for copy, group in enumerate(layout.groups("model")):
+    for copy, group in enumerate(layout.groups("tp-cp-pp")):
         assert sorted(blocks[copy][blocks[copy] != EMPTY].tolist()) == sorted(group)
     if layout.pp <= 16:
-        for tp_rank in range(layout.tp):
+        for row, (cp_rank, tp_rank) in enumerate(np.ndindex(layout.cp, layout.tp)):
             for pp_rank in range(layout.pp):
-                at = layout.coordinates(blocks[:, tp_rank, pp_rank])
+                at = layout.coordinates(blocks[:, row, pp_rank])
                 assert set(at["tp"]) == {tp_rank} and set(at["pp"]) == {pp_rank}
+                assert set(at["cp"]) == {cp_rank}
 
 
 @settings(deadline=None)
@@ -100,17 +101,69 @@ def test_a_point_of_a_fine_board_is_the_rank_in_focus_there(draw_one, rank):
     assert scene.rank_at(raster.x - 1, y) is None
 
 
-def test_groups_are_coloured_alike_and_a_focus_fades_the_rest():
+GROUPED = [
+    pytest.param(kind, on, id=f"{kind} on the {on}")
+    for kind in ("dp", "tp", "pp", "tp-pp", "embedding")
+    for on in ("grid", "cluster")
+]
+
+
+@pytest.mark.parametrize(("kind", "on"), GROUPED)
+def test_a_piece_keeps_its_colour_where_groups_are_shown(kind, on):
+    alone = cells_of(draw.grid(SLIDE))
+    for rank, box in cells_of(draw.groups(SLIDE, kind, on=on)).items():
+        ranks_in_a_group = {rank for group in SLIDE.groups(kind) for rank in group}
+        assert box.face == (alone[rank].face if rank in ranks_in_a_group else PAPER)
+
+
+def frames_of(picture: draw.Picture) -> dict[int, Box]:
+    """The frame around each rank's cell: the smallest box that holds all of it."""
+    found = {}
+    for rank, cell in cells_of(picture).items():
+        outer = [
+            box
+            for box in picture.scene.of(Box)
+            if box.rank is None
+            and box.x < cell.x
+            and cell.x + cell.width < box.x + box.width
+            and box.y < cell.y
+            and cell.y + cell.height < box.y + box.height
+        ]
+        found[rank] = min(outer, key=lambda box: box.width * box.height, default=None)
+    return found
+
+
+@pytest.mark.parametrize("layout", [SLIDE, OTHER_ORDER], ids=["default", "other order"])
+def test_the_copies_on_the_machines_have_frames_of_different_greys(layout):
+    frames = frames_of(draw.groups(layout, "model", on="cluster"))
+    tones = [{frames[rank].face for rank in group} for group in layout.groups("model")]
+    assert [len(tone) for tone in tones] == [1, 1] and tones[0] != tones[1]
+    assert all(len(set(face)) == 1 for tone in tones for face in tone), "a hue is for a piece"
+
+
+def test_neighbours_of_one_group_share_a_frame_and_others_do_not():
+    frames = frames_of(draw.groups(SLIDE, "tp"))
+    for one in range(16):
+        together = {other for other in range(16) if frames[other] is frames[one]}
+        assert together == set(SLIDE.groups("tp").of(one))
+
+
+def test_of_whole_copies_no_curve_looks_like_a_message():
+    assert draw.groups(SLIDE, "pp", on="cluster").scene.of(Curve)
+    assert not draw.groups(SLIDE, "model", on="cluster").scene.of(Curve)
+
+
+def test_a_focus_fades_the_rest():
     cells = cells_of(draw.groups(SLIDE, "dp", focus=2))
-    coloured = {rank for rank, box in cells.items() if box.face != (1.0, 1.0, 1.0)}
+    coloured = {rank for rank, box in cells.items() if box.face != PAPER}
     assert coloured == {0, 2}
 
 
-def test_crossing_groups_and_only_they_have_a_dashed_border():
-    default = cells_of(draw.groups(SLIDE, "pp", on="cluster"))
+def test_crossing_groups_and_only_they_have_a_dashed_frame():
+    default = frames_of(draw.groups(SLIDE, "pp", on="cluster"))
     assert all(box.dashed and box.edge == CROSSING for box in default.values())
-    inside = cells_of(draw.groups(OTHER_ORDER, "pp", on="cluster"))
-    assert not any(box.dashed for box in inside.values())
+    inside = draw.groups(OTHER_ORDER, "pp", on="cluster")
+    assert not any(box.dashed for box in inside.scene.of(Box))
 
 
 def rgb(png: bytes) -> np.ndarray:

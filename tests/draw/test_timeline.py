@@ -30,7 +30,7 @@ from mpviz.draw.gantt.look import BUBBLE, HELD_FACE, Look
 from mpviz.draw.gantt.work import KIND_ORDER, Work
 from mpviz.draw.glyphs import box_of
 from mpviz.draw.scene import Box, Curve, Label, Raster
-from mpviz.draw.theme import INK, SMALL
+from mpviz.draw.theme import INK, SMALL, fill
 from mpviz.timeline import Event, Timeline, simulate
 
 AXIS = Axis(33.0, 40.0, 600.0)
@@ -464,6 +464,47 @@ def test_operations_of_a_recorded_run_read_as_before():
         "rank 1  recv ← 0 · send → 2",
         "rank 2  recv ← 1",
     ]
+
+
+def late_ring(barrier: bool) -> list[Event]:
+    """Four ranks that start 3 ms apart; then 0.9 ms of messages from each to the next."""
+    ranks, begin = (0, 1, 2, 3), 0.01034
+    skew = [Event(r, "barrier", begin - 0.003 * r, begin, ranks) for r in ranks]
+    sent = [
+        Event(r, "send", begin + 3e-4 * r, begin + 3e-4 * (r + 1), ranks, 8, r + 1)
+        for r in (0, 1, 2)
+    ]
+    return [*(skew if barrier else []), *sent]
+
+
+def words_of(picture: draw.Picture) -> list[str]:
+    return [label.text for label in picture.scene.of(Label)]
+
+
+def test_ticks_of_a_recorded_run_are_round_and_begin_at_0():
+    picture = draw.timeline(late_ring(barrier=False))
+    ticks = [word for word in words_of(picture) if re.fullmatch(r"[\d.]+( µs| ms)?", word)]
+    assert ticks == ["0", "100", "200", "300", "400", "500", "600", "700", "800", "900 µs"]
+
+
+def test_how_long_ranks_wait_at_a_first_barrier_for_the_last_one_is_cut_off():
+    picture = draw.timeline(late_ring(barrier=True))
+    assert "time 0: the first rank leaves the barrier" in words_of(picture)
+    assert words_of(picture).count("900 µs") == 1  # not the 9 ms that the ranks start apart
+    alone = draw.timeline(late_ring(barrier=False))
+    sends = [
+        [(b.x, b.width) for b in each.scene.of(Box) if b.face == fill(0) and b.width > 10]
+        for each in (picture, alone)
+    ]
+    assert len(sends[0]) == 3 and np.allclose(*sends)
+    assert "rank 0  barrier · send → 1" in picture.text
+
+
+def test_a_later_barrier_cuts_nothing_off():
+    events = [*late_ring(barrier=False), Event(3, "barrier", 0.02, 0.03, (0, 1, 2, 3))]
+    picture = draw.timeline(events)
+    assert not any("time 0" in word for word in words_of(picture))
+    assert "18 ms" in words_of(picture)
 
 
 def test_events_of_a_pipeline_are_drawn_as_its_time_line():

@@ -25,6 +25,22 @@ def test_the_slide_in_characters():
     ]
 
 
+def test_a_copy_is_a_dp_coordinate_and_its_cp_ranks_are_named():
+    # dp=2: two models, each the work of cp=2 times tp=2 ranks.
+    assert draw.grid(ParallelLayout(nodes=1, tp=2, cp=2)).text.splitlines() == [
+        "8 GPUs = tp 2 × cp 2 × dp 2 × pp 1",
+        "                    pp 0",
+        "model₁  cp 0, tp 0  ★₁ 0",
+        "        cp 0, tp 1  ⊕₁ 1",
+        "        cp 1, tp 0  ★₁ 2",
+        "        cp 1, tp 1  ⊕₁ 3",
+        "model₂  cp 0, tp 0  ★₂ 4",
+        "        cp 0, tp 1  ⊕₂ 5",
+        "        cp 1, tp 0  ★₂ 6",
+        "        cp 1, tp 1  ⊕₂ 7",
+    ]
+
+
 def test_the_machines_in_characters():
     assert draw.cluster(SLIDE).text.splitlines()[1:] == [
         "node 0  ★₁ 0  △₁ 1  ★₂ 2   △₂ 3   ⊕₁ 4   ⋈₁ 5   ⊕₂ 6   ⋈₂ 7",
@@ -103,6 +119,6 @@ def test_a_focused_rank_names_what_it_shares_with_each_peer():
 def test_with_context_parallelism_gradients_also_reach_ranks_that_differ_in_both_axes():
     layout = ParallelLayout(nodes=2, tp=2, pp=2, cp=2)
     text = draw.grid(layout, focus=0).text
-    for word in ("★₁ 0 here", "★₂ 2 cp", "★₃ 4 dp", "★₄ 6 dp-cp", "□₁ 1 tp", "⊕₁ 8 pp"):
+    for word in ("★₁ 0 here", "★₁ 2 cp", "★₂ 4 dp", "★₂ 6 dp-cp", "□₁ 1 tp", "⊕₁ 8 pp"):
         assert word in text
     assert set(layout.groups("dp-cp").of(0)) == {0, 2, 4, 6}

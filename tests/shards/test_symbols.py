@@ -1,3 +1,5 @@
+from collections import defaultdict
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -44,8 +46,18 @@ def test_subscripts_are_decimal_digits() -> None:
 
 
 @given(layouts)
-def test_no_two_ranks_share_a_label(layout: ParallelLayout) -> None:
-    assert len({label(layout, rank) for rank in range(layout.world_size)}) == layout.world_size
+def test_ranks_share_a_label_exactly_if_only_cp_tells_them_apart(layout: ParallelLayout) -> None:
+    by_label = defaultdict(list)
+    for rank in range(layout.world_size):
+        by_label[label(layout, rank)].append(rank)
+    assert sorted(by_label.values()) == sorted(layout.groups("cp").tolist())
+
+
+def test_cp_ranks_work_on_one_copy() -> None:
+    # dp=2 is two copies, however many ranks hold the parameters.
+    layout = ParallelLayout(nodes=1, gpus_per_node=8, tp=2, cp=2)
+    assert layout.dp == 2
+    assert " ".join(label(layout, rank) for rank in range(8)) == "★₁ ⊕₁ ★₁ ⊕₁ ★₂ ⊕₂ ★₂ ⊕₂"
 
 
 @given(layouts)
@@ -63,12 +75,13 @@ def test_same_symbol_exactly_for_same_tp_and_pp_rank(layout: ParallelLayout) -> 
 def test_holders_of_one_piece_are_a_gradient_group(layout: ParallelLayout) -> None:
     for group in layout.groups("dp-cp"):
         assert len(set(piece_of(layout, np.array(group)).tolist())) == 1
-        assert sorted(copy_of(layout, np.array(group)).tolist()) == list(range(len(group)))
+        copies = copy_of(layout, np.array(group)).tolist()
+        assert sorted(copies) == sorted(list(range(layout.dp)) * layout.cp)
 
 
 @given(layouts)
-def test_copy_i_is_row_i_of_the_model_groups(layout: ParallelLayout) -> None:
-    for i, group in enumerate(layout.groups("model")):
+def test_a_copy_is_all_ranks_of_one_dp_coordinate(layout: ParallelLayout) -> None:
+    for i, group in enumerate(layout.groups("tp-cp-pp")):
         assert copy_of(layout, np.array(group)).tolist() == [i] * len(group)
 
 

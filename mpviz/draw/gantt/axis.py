@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import ceil, log10
 
 from ..glyphs import width_of
-from ..scene import Curve, Item, Label
-from ..theme import MAX_WIDTH, QUIET, RGB, SMALL
+from ..scene import Item, Label, stroke
+from ..theme import MAX_WIDTH, QUIET, SMALL
 from .work import time_unit
 
 AXIS_HEIGHT = 18.0
@@ -58,7 +58,7 @@ class Axis:
         items: list[Item] = []
         for time, word in self._ticks():
             x = self.x(time)
-            items.append(line(x, y, x, y + 4, QUIET, 0.8))
+            items.append(stroke(x, y, x, y + 4, QUIET, 0.8))
             items.append(Label(x, y + 12, word, SMALL, QUIET, "center"))
         return items
 
@@ -70,11 +70,6 @@ class Axis:
         for number in range(count + 1):
             word = f"{number * step:g}"
             yield number * step * scale, f"{word} {unit}" if number == count else word
-
-
-def line(x0: float, y0: float, x1: float, y1: float, color: RGB, width: float) -> Curve:
-    """Return a straight line."""
-    return Curve(((x0, y0), (x0, y0), (x1, y1), (x1, y1)), color, width)
 
 
 def _round_step(least: float) -> float:

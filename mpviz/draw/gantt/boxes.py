@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..glyphs import width_of
-from ..scene import Box, Item, Label
+from ..scene import Box, Item, Label, stroke
 from ..theme import FAINT_EDGE, INK, SMALL, ink_on
-from .axis import PIXELS_PER_POINT, Axis, line
+from .axis import PIXELS_PER_POINT, Axis
 from .look import BUBBLE, WAIT, Look
 from .work import KIND_ORDER, Floats, Work
 
@@ -111,7 +111,7 @@ def boxes(work: Work, axis: Axis, rows: Rows, look: Look, at: float | None) -> l
     ]
     for event, start, end in work.waits():
         y = event.rank * rows.pitch + height / 2
-        items.append(line(axis.x(start), y, axis.x(end), y, WAIT, 1.0))
+        items.append(stroke(axis.x(start), y, axis.x(end), y, WAIT, 1.0))
     now = set() if at is None else set(work.doing(at))
     columns = (work.rank, work.kind, work.chunk, work.start, work.end - work.start)
     active: list[Box] = []

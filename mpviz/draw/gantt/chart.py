@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
 from ..glyphs import box_of, width_of
-from ..scene import Item, Label, shifted
+from ..scene import Item, Label, shifted, stroke
 from ..theme import INK, MAX_WIDTH, NORMAL, SMALL
 from . import pixels
-from .axis import AXIS_HEIGHT, Axis, line
+from .axis import AXIS_HEIGHT, Axis
 from .boxes import Rows, boxes
 from .look import Look
 from .timetable import doing, moment
@@ -66,6 +66,6 @@ def _line_around(labels: list[Label], x: float, top: float, bottom: float) -> It
     """Yield a line down the picture that leaves words readable."""
     for left, above, right, below in sorted(map(box_of, labels), key=itemgetter(1)):
         if left - 1 <= x <= right + 1:
-            yield line(x, top, x, above - 2, INK, 1.4)
+            yield stroke(x, top, x, above - 2, INK, 1.4)
             top = below + 2
-    yield line(x, top, x, bottom, INK, 1.4)
+    yield stroke(x, top, x, bottom, INK, 1.4)

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from math import ceil
 
-from ..scene import Box, Item, Label
+from ..scene import Box, Item, Label, stroke
 from ..theme import FAINT_EDGE, MAX_WIDTH, SMALL
 from . import pixels
-from .axis import Axis, line
+from .axis import Axis
 from .boxes import Rows
 from .look import HELD_EDGE, HELD_FACE, Look
 from .work import Work
@@ -59,7 +59,7 @@ def bricks(work: Work, axis: Axis, rows: Rows, most: int) -> Iterator[Item]:
     thickness = height / ceil(most / each)
     for rank, steps in enumerate(work.timeline.in_flight):
         bottom = rank * rows.pitch + height
-        yield line(axis.left, bottom, axis.x(work.seconds), bottom, FAINT_EDGE, 0.8)
+        yield stroke(axis.left, bottom, axis.x(work.seconds), bottom, FAINT_EDGE, 0.8)
         for layer, start, end in _layers(steps, each, work.origin + work.seconds):
             x, y = axis.x(start - work.origin), bottom - (layer + 1) * thickness
             width = (end - start) * axis.scale

@@ -36,7 +36,7 @@ _STRONG = {"here": 13, "tp": 9, "cp": 10, "dp": 14, "dp-cp": 14, "pp": 12}
 
 _SPOKEN = {"here": "the GPU itself", "dp, dp-cp": "same dp or dp-cp group"}
 
-_LIGHTEST, _STRONGEST, _BAND_GAP = 0.82, 0.24, 0.12
+_LIGHTEST, _STRONGEST, _BAND_GAP = 0.82, 0.265, 0.12
 _MOST_SHADES = 8
 
 

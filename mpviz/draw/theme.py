@@ -64,9 +64,8 @@ def edge(index: int) -> RGB:
 
 
 def edge_of(face: RGB) -> RGB:
-    """Return the border of a background that is a tint: its hue, darker."""
-    found = _EDGES.get(face)
-    return mixed(face, INK, 0.45) if found is None else found
+    """Return the border of a background: its hue, darker; of one of many shades, a grey."""
+    return _EDGES.get(face, QUIET)
 
 
 def luminance(color: RGB) -> float:

@@ -11,6 +11,7 @@ from ..layout import ParallelLayout
 from .board import check_drawable, grid_board
 from .compose import FADED, FILLS, SWATCHES, Skin, cells, page, swatches, table
 from .glyphs import width_of
+from .grid import placed
 from .picture import Picture
 from .theme import MAX_WIDTH, NORMAL
 
@@ -104,7 +105,8 @@ def outcomes(
     shown = [mark for mark in (_CAUSE, _WAITS) if mark in marks.values()]
     key = swatches({FILLS[_LOOKS[mark]]: f"{mark} {_MEANING[mark]}" for mark in shown})
     text = [table(board, skin), " · ".join(f"{mark} {_MEANING[mark]}" for mark in shown)]
-    return page(heading, [cells(board, skin), key], [], "\n".join(filter(None, text)), ax)
+    parts = [*placed(board, skin, min(causes or waiting or [0])), key]
+    return page(heading, parts, [], "\n".join(filter(None, text)), ax)
 
 
 def shortened(word: str, longest: int) -> str:

@@ -114,6 +114,16 @@ def test_the_cause_has_a_colour_a_border_and_a_sign_of_its_own():
     assert sum(word.startswith("✗ never came") for word in words) == 1
 
 
+def test_on_a_large_cluster_the_copy_with_the_cause_is_drawn_large():
+    layout = ParallelLayout(nodes=128, tp=8, pp=4)
+    states = dict.fromkeys(range(1024), "waits in recv") | {777: "done"}
+    picture = draw.outcomes(layout, states, causes=[777], waiting=[r for r in states if r != 777])
+    cells = {box.rank: box for box in picture.scene.of(Box) if box.rank is not None}
+    assert 777 in cells and cells[777].edge == INK and cells[777].line > 2
+    assert "777" in {label.text for label in picture.scene.of(Label)}
+    check(picture.scene)
+
+
 def test_signs_that_do_not_occur_are_not_explained():
     picture = draw.outcomes(LAYOUT, {0: "done"})
     assert "✗" not in picture.text and "…" not in picture.text

@@ -89,7 +89,7 @@ def compare(
         The two orders (see `ParallelLayout`); on the left Megatron's default, or that of
         ``start``.
     highlight : str
-        Which groups are coloured; at first the model copies.
+        Which groups are shown; at first the model copies.
     **sizes
         Arguments of `ParallelLayout`, in place of ``start``.
 

@@ -125,7 +125,7 @@ def layout(
     start : ParallelLayout or Preset, optional
         Where the sliders stand at first; the slide's case if nothing is given.
     highlight : str, optional
-        Colour the groups of this kind (see `ParallelLayout.groups`) instead of the pieces.
+        Show the groups of this kind (see `ParallelLayout.groups`).
     focus : int, optional
         Look at this rank and those it talks to.
     view : {"grid", "cluster"}

@@ -24,6 +24,7 @@ from .protocol import Job, Operation, Outcome, Place
 from .whereabouts import is_learners
 
 START_DEADLINE = 120.0
+"""Seconds, for up to 128 ranks; 256 on two busy cores have taken 125."""
 _ANSWER_DEADLINE = 0.7
 _SIGNAL_DEADLINE = 0.3
 _GRACE = 0.5
@@ -112,10 +113,11 @@ class Pool:
                     _conversation(rank, member.jobs) for rank, member in enumerate(self._members)
                 ]
                 guard.watch(str(self._folder), self.pids)
-            started = self._gather(range(layout.world_size), None, START_DEADLINE)
+            deadline_of_start = START_DEADLINE * max(1, layout.world_size / 128)
+            started = self._gather(range(layout.world_size), None, deadline_of_start)
             if started.interrupted:
                 raise KeyboardInterrupt
-            if problem := _problem_of(started):
+            if problem := _problem_of(started, deadline_of_start):
                 raise StartError(problem)
         except BaseException:
             self.close()
@@ -291,7 +293,7 @@ def _new_folder() -> Path:
         ) from None
 
 
-def _problem_of(started: Run) -> str:
+def _problem_of(started: Run, seconds: float) -> str:
     """Return why ranks did not start, the cause first; empty if they did."""
     if started.died:
         rank, code = next(iter(started.died.items()))
@@ -309,7 +311,7 @@ def _problem_of(started: Run) -> str:
         of = len(started.places) + len(started.outcomes)
         waits = f" (rank {rank} waits in {place.waits_in})" if place.waits_in else ""
         late = f"{len(started.places)} of {of} ranks had not found the others{waits}"
-        return f"after {START_DEADLINE:g} s, {late}"
+        return f"after {seconds:g} s, {late}"
     return ""
 
 

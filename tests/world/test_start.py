@@ -303,7 +303,7 @@ FAILED = Outcome(failure=Failure("OSError", "no route", Place(), ""))
     ],
 )
 def test_the_cause_comes_first(run, says):
-    assert _problem_of(run) == says
+    assert _problem_of(run, 120) == says
 
 
 # ---- forks of the notebook

@@ -75,6 +75,8 @@ class Place:
         The other rank of a send or recv.
     message : str
         What it waits for from that rank, in words, if the code that waits says so.
+    calls : int
+        How many collectives of the group it has called in this run, the one it waits in included.
     silent : bool
         Whether the rank did not answer at all.
     ran, used : float
@@ -90,6 +92,7 @@ class Place:
     group_name: str = ""
     peer: int | None = None
     message: str = ""
+    calls: int = 0
     silent: bool = False
     ran: float = field(default=0.0, compare=False)
     used: float = field(default=0.0, compare=False)
@@ -173,6 +176,10 @@ class Summary:
     sent: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
     received: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
     from_any: int = 0
+
+    def calls(self, group: tuple[int, ...]) -> int:
+        """Return how many collectives of a group were called."""
+        return sum(count for (_, who), (count, _) in self.collectives.items() if who == group)
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,8 @@ class Diagnosis:
         for group, here in by_group.items():
             absent = [rank for rank in group if rank not in here]
             if absent:
-                came = f"  {self._named(group, here)}: {_ranks(here)} came"
-                lines.append(f"{came}, never came: {self._with_reasons(absent)}")
+                came = f"  {self._named(group, here)}: {_ranks(here)} came{self._for_call(here)}"
+                lines.append(f"{came}, never came: {self._with_reasons(absent, group)}")
             elif group:
                 lines.append(f"  {self._named(group, here)}: all came; {_NOT_THE_SAME}")
         return _first(lines, "groups")
@@ -194,9 +194,18 @@ class Diagnosis:
         kind = place.group_name
         return f"{kind} group {_few(group)}" if kind not in ("", "new_group") else _few(group)
 
-    def _with_reasons(self, ranks: Iterable[int]) -> str:
-        states = self.states
-        reasons = _by({rank: states.get(rank, "not asked to run") for rank in ranks})
+    def _for_call(self, here: list[int]) -> str:
+        """Say which call of a group's collectives these ranks wait in, if it is not the first."""
+        calls = {self.run.places[rank].calls for rank in here}
+        return f" for call {max(calls)}" if len(calls) == 1 and max(calls) > 1 else ""
+
+    def _with_reasons(self, ranks: Iterable[int], group: tuple[int, ...] = ()) -> str:
+        states = {rank: self.states.get(rank, "not asked to run") for rank in ranks}
+        for rank, outcome in self.run.outcomes.items():
+            calls = outcome.summary.calls(group)
+            if calls and states.get(rank) == "done":
+                states[rank] = f"done, after {calls} call{'s' * (calls > 1)}"
+        reasons = _by(states)
         return "; ".join(f"{_ranks(who)} ({reason})" for reason, who in reasons.items())
 
     def _busy(self) -> list[str]:

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -58,10 +59,17 @@ def main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the world decides what an interrupt means
     capture = Capture(Path(folder) / f"rank-{rank}.log")
     names: dict[int, str] = {}
-    _stay_answerable(control, names, Path(folder) / f"rank-{rank}.stack")
+    workers: list[Worker] = []
+
+    def place() -> Place:
+        here = place_of(sys._current_frames()[working], names)
+        return workers[0].counted(here) if workers else here
+
+    working = threading.main_thread().ident or 0
+    _stay_answerable(control, place, Path(folder) / f"rank-{rank}.stack")
     try:
         state = _join(rank, layout, folder, names, deadline, threads)
-        worker = Worker(state, capture, names, Path(folder) / "operations")
+        workers.append(Worker(state, capture, names, Path(folder) / "operations"))
     except BaseException as error:
         jobs.send(Outcome(failure=failure_of(error, names), output=capture.taken()))
         return
@@ -71,21 +79,20 @@ def main(
             job = pickle.loads(jobs.recv_bytes())
         except (EOFError, OSError):
             os._exit(0)  # the owner is dead
-        jobs.send_bytes(pickle.dumps(worker.done(job)))
+        jobs.send_bytes(pickle.dumps(workers[0].done(job)))
 
 
-def _stay_answerable(control: Connection, names: Mapping[int, str], stack: Path) -> None:
+def _stay_answerable(control: Connection, place: Callable[[], Place], stack: Path) -> None:
     """Answer "where are you?" from a thread; end with the world, whatever the rank is doing."""
-    working = threading.main_thread().ident or 0
 
     def serve() -> None:
         while True:
             try:
                 control.recv()
-                place = Place()
+                here = Place()
                 with suppress(Exception):  # whatever the learner's code did to torch or itself
-                    place = place_of(sys._current_frames()[working], names)
-                control.send(place)
+                    here = place()
+                control.send(here)
             except (EOFError, OSError):
                 os._exit(0)
 
@@ -185,6 +192,12 @@ class Worker:
             self._log.summary,
             groups_gone=self._groups_gone(),
         )
+
+    def counted(self, place: Place) -> Place:
+        """Return a place that also says which call of its group it is."""
+        with suppress(RuntimeError):  # a call was noted just now
+            return replace(place, calls=self._log.summary.calls(place.group))
+        return place
 
     def _value(self, job: Job) -> Any:
         if job.source:

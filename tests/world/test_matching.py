@@ -230,6 +230,16 @@ def test_what_a_rank_that_raised_left_open_costs_the_ranks_and_no_word(world):
     assert values(world, "x = torch.ones(1); dist.all_reduce(x); x.item()") == [4.0] * 4
 
 
+def test_a_hang_in_a_later_call_says_in_which(world):
+    source = """x = torch.ones(1)
+if rank == 0: work = dist.all_reduce(x, async_op=True)
+dist.all_reduce(x)"""
+    said = failed(world, source, timeout=2)
+    assert "rank 0 waits in all_reduce, line 4: dist.all_reduce(x)" in said
+    came = "all ranks: rank 0 came for call 2, never came: ranks 1 2 3 (done, after 1 call)"
+    assert came in said
+
+
 # ---- the parts
 
 SUM = Operation("all_reduce", (0, 1), "0", 16, 4, "float32", "sum", file=CELL, line=3)

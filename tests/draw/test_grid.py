@@ -81,7 +81,7 @@ def test_same_parameters_have_the_same_colour_and_the_128_pieces_of_a_copy_anoth
 def test_one_copy_is_drawn_large_with_its_axes_and_its_ranks():
     picture = draw.grid(LLAMA["8k"])
     words = texts(picture)
-    assert {"copy 1, one of 128 copies", "all 128 copies, drawn alike"} <= set(words)
+    assert {"copy 1, one of 128 copies", "all 128 copies, in the same colours"} <= set(words)
     assert [f"pp {stage}" for stage in range(16)] == [w for w in words if w.startswith("pp ")]
     assert [f"tp {rank}" for rank in range(8)] == [w for w in words if w.startswith("tp ")]
     ranks = {box.rank for box in picture.scene.of(Box) if box.rank is not None}

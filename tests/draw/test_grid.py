@@ -172,3 +172,11 @@ def test_a_copy_with_no_pixel_for_each_rank_is_refused(sizes, message):
 def test_as_many_ranks_as_are_allowed_can_be_drawn():
     layout = ParallelLayout(nodes=2**17, tp=8, pp=16)
     assert draw.grid(layout).png().startswith(b"\x89PNG")
+
+
+def test_the_members_of_listed_groups_stand_below_each_other():
+    layout = ParallelLayout(nodes=2, tp=2, pp=4)
+    picture = draw.groups(layout, "dp")
+    members = [" ".join(map(str, group)) for group in layout.groups("dp").tolist()]
+    places = {label.x for label in picture.scene.of(Label) if label.text in members}
+    assert len(places) == 1  # a narrow letter, such as f, moves nothing

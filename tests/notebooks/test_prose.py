@@ -9,7 +9,8 @@ import nbformat
 import pytest
 from measured_collectives import GIB, MIB, ROWS
 
-from mpviz import GROUP_KINDS, ParallelLayout, World, cost, presets, schedule, shards
+from mpviz import GROUP_KINDS, ParallelLayout, World, cost, draw, presets, schedule, shards
+from mpviz.draw.scene import Label
 from mpviz.timeline import simulate
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -148,6 +149,20 @@ def test_the_groups_that_all_cross():
     layouts = [ParallelLayout(nodes=4, tp=tp) for tp in (8, 4, 2, 1)]
     assert all(len(layout.crossings("dp")) == len(layout.groups("dp")) for layout in layouts)
     said = f"grow from {layouts[0].dp} GPUs to {layouts[-1].dp}, and all still cross"
+    assert said in prose("03")
+
+
+def test_where_the_groups_of_gpu_5000_are():
+    layout = presets.LLAMA3_405B["8k"].layout
+    nodes_of_pp, nodes_of_dp = (
+        [rank // 8 for rank in layout.groups(kind).of(5000)] for kind in ("pp", "dp")
+    )
+    first = min(nodes_of_pp)
+    assert nodes_of_pp == list(range(first, first + 16)) and 5000 // 8 in nodes_of_pp
+    assert nodes_of_dp == list(range(nodes_of_dp[0], 2048, 16))
+    words = [label.text for label in draw.cluster(layout, focus=5000).scene.of(Label)]
+    assert "nodes 0–31" in words and "32 nodes are a row" in prose("03")
+    said = "the same GPU of every 16th node is in its dp group: hence the two columns"
     assert said in prose("03")
 
 

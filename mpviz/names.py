@@ -20,7 +20,7 @@ GROUP_KINDS: dict[str, str] = {
     "tp-pp": "one whole model copy",
     "dp-cp": "all holders of the same piece: the gradient all-reduce",
     "tp-dp": "one stage, all copies",
-    "tp-cp": "one stage of one data stream",
+    "tp-cp": "one stage of one copy",
     "tp-dp-cp": "one stage everywhere",
     "embedding": "first and last stage: tied embeddings",
     "position_embedding": "first stage: position embeddings",

@@ -103,7 +103,10 @@ def placed(board: Board, skin: Skin, rank: int) -> list[Panel]:
     if large is None:
         return [cells(board, skin)]
     count = len(board.blocks)
-    return [large, heading(f"all {count:,} {board.noun.many}, drawn alike", cells(board, skin))]
+    return [
+        large,
+        heading(f"all {count:,} {board.noun.many}, in the same colours", cells(board, skin)),
+    ]
 
 
 def _notes(layout: ParallelLayout, board: Board, focus: int | None) -> list[str]:

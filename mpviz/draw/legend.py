@@ -105,6 +105,7 @@ def legend_of(grouping: Grouping, height: float, *, colored: bool = False) -> Pa
         for number, members, crossing in rows
     )
     column_width = text_width + 40
+    indent = max(width_of(name_of(number), SMALL, bold=True) for number, *_ in rows) + 12
     per_column = max(1, int(height // _LINE) - 1)
     if per_column < len(rows):
         columns = max(1, int(MAX_WIDTH // column_width))
@@ -114,7 +115,7 @@ def legend_of(grouping: Grouping, height: float, *, colored: bool = False) -> Pa
         column, line = divmod(place, per_column)
         x, y = column * column_width, (line + 0.5) * _LINE
         name = name_of(number)
-        after = x + width_of(name, SMALL, bold=True) + 12
+        after = x + indent
         if colored:
             items.append(Box(x, y - 5, 10, 10, fill(number), edge(number)))
             items.append(Label(x + 15, y, name, SMALL, bold=True))

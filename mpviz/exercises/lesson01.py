@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ..layout import ParallelLayout
 from ..presets import SLIDE
+from ..shards import label
 from .verdict import Verdict, exercise, judged_number, judged_ranks
 
 _SLIDE = SLIDE.layout
@@ -62,21 +63,31 @@ def ranks_of_copy_two(answer: object) -> Verdict:
 
 @exercise
 def same_parameters(answer: object) -> Verdict:
-    """Which other rank holds the same parameters as rank 5 of the slide?
+    """Which ranks hold the same parameters as rank 13, with the slide's sizes on four nodes?
 
-    >>> same_parameters(7)
-    ✓ Ranks 5 and 7 both hold ⋈: they are a data-parallel group.
+    >>> same_parameters([13, 15])
+    ✗ Those are the two of the slide. On four nodes there are four copies, and a holder in each.
+    >>> same_parameters([9, 11, 13, 15])
+    ✓ Stage 1 is ranks 8–15, and the odd ones hold its lower half, ⋈: one in each of 4 copies.
     """
-    here, twin = _SLIDE.groups("dp").of(5)
-    return judged_number(
+    layout = replace(_SLIDE, nodes=4)
+    right, pair = layout.groups("dp").of(13), layout.groups("tp").of(13)
+    stage = layout.groups("tp-dp").of(13)
+    return judged_ranks(
         answer,
-        twin,
-        f"Ranks {here} and {twin} both hold ⋈: they are a data-parallel group.",
+        right,
+        f"Stage 1 is ranks {stage[0]}–{stage[-1]}, and the odd ones hold its lower half, "
+        f"{label(layout, 13)[0]}: one in each of {layout.dp} copies.",
         {
-            5: "That is rank 5 itself; which other rank shows ⋈?",
-            4: "Rank 4 is its tensor-parallel partner: the other half of the same layers.",
-            13: "Eight further would be right if each node held one copy. It does not.",
-            1: "Rank 1 is an earlier stage of the same copy: other layers.",
-            9: "Rank 9 is the next stage of the same copy: other layers.",
+            tuple(rank for rank in right if rank != 13): "Those are the others. Add 13 itself: "
+            "all of them together are a data-parallel group.",
+            _SLIDE.groups("dp").of(13): "Those are the two of the slide. On four nodes there are "
+            "four copies, and a holder in each.",
+            (13,): "There are three other copies, and each has a holder too.",
+            tuple(rank - 1 for rank in right): "Those hold the other half of its matrices, tp 0. "
+            "Which half does 13 hold?",
+            pair: "That is its tensor-parallel group: two halves of the same matrices.",
+            stage: "That is all of its stage, both halves. Which of them hold the half of 13?",
+            layout.groups("pp").of(13): "That is its pipeline: the other stages hold other layers.",
         },
     )

@@ -81,7 +81,7 @@ def test_same_parameters_have_the_same_colour_and_the_128_pieces_of_a_copy_anoth
 def test_one_copy_is_drawn_large_with_its_axes_and_its_ranks():
     picture = draw.grid(LLAMA["8k"])
     words = texts(picture)
-    assert {"copy 1, one of 128 copies", "all 128 copies, drawn alike"} <= set(words)
+    assert {"copy 1, one of 128 copies", "all 128 copies, in the same colours"} <= set(words)
     assert [f"pp {stage}" for stage in range(16)] == [w for w in words if w.startswith("pp ")]
     assert [f"tp {rank}" for rank in range(8)] == [w for w in words if w.startswith("tp ")]
     ranks = {box.rank for box in picture.scene.of(Box) if box.rank is not None}
@@ -172,3 +172,11 @@ def test_a_copy_with_no_pixel_for_each_rank_is_refused(sizes, message):
 def test_as_many_ranks_as_are_allowed_can_be_drawn():
     layout = ParallelLayout(nodes=2**17, tp=8, pp=16)
     assert draw.grid(layout).png().startswith(b"\x89PNG")
+
+
+def test_the_members_of_listed_groups_stand_below_each_other():
+    layout = ParallelLayout(nodes=2, tp=2, pp=4)
+    picture = draw.groups(layout, "dp")
+    members = [" ".join(map(str, group)) for group in layout.groups("dp").tolist()]
+    places = {label.x for label in picture.scene.of(Label) if label.text in members}
+    assert len(places) == 1  # a narrow letter, such as f, moves nothing

@@ -122,11 +122,20 @@ def _exchanged(rank: int, answer: Callable[..., Any]) -> float:
     return theirs[0].item()
 
 
+_KEPT = "keep what it returns, and wait() for it after the recv"
+
+
 def _both_wait(waiting: Mapping[int, str]) -> str:
     operations = list(waiting.values())
     if operations == ["send", "send"]:
         return "It hangs: both send first, and each waits for the other to receive."
     if operations == ["recv", "recv"]:
-        return "It hangs: both receive first, and each waits for what the other sends afterwards."
+        return (
+            "It hangs: both receive first, and each waits for what the other sends afterwards; "
+            f"or an isend is lost: {_KEPT}."
+        )
     where = ", ".join(f"rank {rank} waits in {operation}" for rank, operation in waiting.items())
-    return f"It hangs: {where}. For each message, one rank sends and the other receives."
+    return (
+        f"It hangs: {where}. For each message, one rank sends and the other receives; "
+        f"after an isend, {_KEPT}."
+    )

@@ -176,9 +176,10 @@ class Diagnosis:
             by_group[tuple(pair)].append(rank)
         lines = []
         for group, here in by_group.items():
-            absent = [rank for rank in group if rank not in here]
+            absent = [rank for rank in group if rank not in here and not self._came(rank, here[0])]
             if absent:
-                came = f"  {self._named(group, here)}: {_ranks(here)} came{self._for_call(here)}"
+                there = [rank for rank in group if rank not in absent]
+                came = f"  {self._named(group, here)}: {_ranks(there)} came{self._for_call(here)}"
                 lines.append(f"{came}, never came: {self._with_reasons(absent, group)}")
             elif group:
                 lines.append(f"  {self._named(group, here)}: all came; {_NOT_THE_SAME}")
@@ -193,6 +194,23 @@ class Diagnosis:
             return "all ranks"
         kind = place.group_name
         return f"{kind} group {_few(group)}" if kind not in ("", "new_group") else _few(group)
+
+    @property
+    def missed(self) -> set[int]:
+        """Ranks for which others wait, and that never came."""
+        missed = set()
+        for rank, place in self.run.places.items():
+            if place.waits_in:
+                awaited = place.group if place.peer is None else (place.peer,)
+                missed |= {other for other in awaited if not self._came(other, rank)}
+        return missed - {rank for rank, place in self.run.places.items() if place.waits_in}
+
+    def _came(self, rank: int, waiting: int) -> bool:
+        """Whether a rank called what another waits in, and was done with it before."""
+        place, outcome = self.run.places[waiting], self.run.outcomes.get(rank)
+        if outcome is None or place.peer is not None or not place.calls:
+            return False
+        return outcome.summary.calls(place.group) >= place.calls
 
     def _for_call(self, here: list[int]) -> str:
         """Say which call of a group's collectives these ranks wait in, if it is not the first."""

@@ -56,9 +56,7 @@ class RanksError(RuntimeError):
         waiting = {rank for rank, place in places.items() if place.waits_in}
         causes = {r for r, state in states.items() if state.startswith(("died", "raised"))}
         if not causes:
-            for place in [places[rank] for rank in waiting]:
-                causes |= set(place.group) if place.peer is None else {place.peer}
-            causes -= waiting
+            causes = self.diagnosis.missed
             for rank in causes:
                 states[rank] = f"never came ({states.get(rank, 'not asked to run')})"
         causes = causes or set(places) - waiting  # nobody waits for them: they are not done yet

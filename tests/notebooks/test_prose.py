@@ -9,7 +9,17 @@ import nbformat
 import pytest
 from measured_collectives import GIB, MIB, ROWS
 
-from mpviz import GROUP_KINDS, ParallelLayout, World, cost, draw, presets, schedule, shards
+from mpviz import (
+    GROUP_KINDS,
+    ParallelLayout,
+    RanksError,
+    World,
+    cost,
+    draw,
+    presets,
+    schedule,
+    shards,
+)
 from mpviz.draw.scene import Label
 from mpviz.timeline import simulate
 
@@ -226,15 +236,16 @@ def test_zb_h2_has_no_bubble_but_its_ends_and_holds_nearly_twice_as_much():
 
 def test_messages_of_a_step_of_145_billion_parameters():
     preset = presets.MEGATRON_TABLE_1["145.6B"]
-    layout, one = preset.layout, 2048 * preset.hidden * 2
+    layout, one = preset.layout, 2048 * preset.model.hidden * 2
     assert (layout.world_size, layout.tp, layout.pp) == (1536, 8, 8)
     # One sequence a microbatch; a rank in the middle sends to both sides.
     microbatches = 2304 // layout.dp
     plan = schedule.one_forward_one_backward(pp=layout.pp, microbatches=microbatches)
     of_a_middle_rank = plan.messages // (layout.pp - 1)
     sent = of_a_middle_rank * one
-    weights = 12 * preset.layers * preset.hidden**2 * (
-        1 + 13 / (12 * preset.hidden) + (51_200 + 2048) / (12 * preset.layers * preset.hidden)
+    hidden, layers = preset.model.hidden, preset.model.layers
+    weights = 12 * layers * hidden**2 * (
+        1 + 13 / (12 * hidden) + (51_200 + 2048) / (12 * layers * hidden)
     )  # fmt: skip
     assert round(weights / 1e9, 1) == 145.6
     gradients = 2 * 2 * weights / (layout.tp * layout.pp) * (layout.dp - 1) / layout.dp
@@ -242,6 +253,7 @@ def test_messages_of_a_step_of_145_billion_parameters():
     assert "tp 8, pp 8, 1,536 GPUs, a batch of 2,304 sequences of 2,048 tokens" in prose("06")
     assert "those of a step add up to more than the gradient all-reduce" in prose("06")
     assert "Then it is 1.2 GB a step." in prose("06")
+    assert round(2 * gradients / 1e9) == 17 and "doubles, to 17 GB" in prose("06")
     twice = schedule.interleaved_1f1b(pp=layout.pp, microbatches=microbatches, chunks=2)
     # Beside the way back from the last rank to the first, twice as many.
     assert twice.messages - 2 * microbatches == 2 * plan.messages
@@ -344,6 +356,42 @@ def test_sequence_parallelism_sends_a_quarter_more_where_x_is_gathered_again():
             sent.append(sum(call.sent for call in calls))
         assert sent[1] == pytest.approx(1.25 * sent[0])
     assert "**25 % more** (240 instead of 192)" in prose("05")
+
+
+def make_pair(rank, pair):
+    import torch.distributed as dist
+
+    if rank in pair:
+        dist.new_group(pair, use_local_synchronization=True)
+
+
+def test_a_pair_that_is_in_unequally_many_groups_hangs():
+    with World(ParallelLayout(nodes=1, gpus_per_node=3, pp=3), timeout=60) as world:
+        world.run(make_pair, (0, 2))  # both in the embedding group
+        with pytest.raises(RanksError, match="ranks 0 1 wait in new_group"):
+            world.run(make_pair, (0, 1), timeout=2)
+    assert "Even the single pair (0, 4) would hang here" in prose("04")
+    embedding, slide = set(), ParallelLayout(nodes=2, gpus_per_node=8, tp=2, pp=4)
+    for group in slide.groups("embedding"):
+        embedding.update(group)
+    assert 0 in embedding and 4 not in embedding
+
+
+def brings(rank, types):
+    import torch
+    import torch.distributed as dist
+
+    x = torch.ones(4, dtype=getattr(torch, types[rank]))
+    dist.all_reduce(x)
+    return x.tolist()
+
+
+def test_gloo_does_not_compare_what_the_ranks_bring():
+    layout = ParallelLayout(nodes=1, gpus_per_node=2, tp=2)
+    with World(layout, timeout=60, check=False) as world:
+        results = world.run(brings, ("float32", "int32"))
+    assert all(result != [2, 2, 2, 2] for result in results)
+    assert "may hang, or go on with garbage" in prose("04")
 
 
 @pytest.mark.parametrize(

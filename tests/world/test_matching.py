@@ -1,5 +1,6 @@
 """Ranks that call operations which do not go together, and what a run leaves open."""
 
+import re
 import time
 
 import pytest
@@ -238,6 +239,18 @@ dist.all_reduce(x)"""
     assert "rank 0 waits in all_reduce, line 4: dist.all_reduce(x)" in said
     came = "all ranks: rank 0 came for call 2, never came: ranks 1 2 3 (done, after 1 call)"
     assert came in said
+
+
+def test_who_came_and_was_done_before_is_not_said_to_be_missing(world):
+    # The root and some others are through at once; whoever passes on to rank 3 waits for it.
+    source = "x = torch.ones(10**6)\nif rank != 3: dist.broadcast(x, 0)\nif rank == 3: 0"
+    world.start()
+    with pytest.raises(RanksError) as caught:
+        world.cell(PRELUDE + source, timeout=2)
+    said = str(caught.value)
+    assert re.search(r"all ranks: ranks 0 1 2 came, never came: rank 3 \(done\)", said), said
+    assert "✗ 3: never came (done)" in caught.value.picture.text
+    assert caught.value.picture.text.count("never came") == 1
 
 
 # ---- the parts

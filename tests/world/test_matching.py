@@ -131,6 +131,38 @@ SAME = {
         if rank: dist.send(torch.ones(1), 0)
         else: [dist.recv(torch.ones(1)) for _ in range(3)]
     """,
+    "a size from whoever comes first, then that rank's tensor": """
+        if rank:
+            dist.send(torch.tensor([rank]), 0)
+            dist.send(torch.ones(rank), 0)
+        else:
+            for _ in range(3):
+                size = torch.zeros(1, dtype=torch.int64)
+                sender = dist.recv(size)
+                dist.recv(torch.zeros(int(size)), sender)
+    """,
+    "the same, the first not waited for at once": """
+        if rank == 1:
+            dist.send(torch.tensor([3]), 0)
+            dist.send(torch.ones(3), 0)
+        if rank == 0:
+            size = torch.zeros(1, dtype=torch.int64)
+            first = dist.irecv(size)
+            dist.recv(torch.zeros(3), 1)
+            first.wait()
+    """,
+    "threads with a group each": """
+        import threading, time
+        def sums(group, size):
+            for n in range(30):
+                time.sleep(0.001 * ((n + rank + size) % 3))
+                dist.all_reduce(torch.ones(size), group=group)
+        threads = [
+            threading.Thread(target=sums, args=(dist.new_group(), size)) for size in (1, 2, 3)
+        ]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+    """,
     "a call that torch refuses": """
         if rank == 1:
             for wrong in (lambda: dist.all_reduce(7), lambda: dist.send(torch.ones(1), 99),

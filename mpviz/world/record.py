@@ -71,8 +71,8 @@ class _TimedWork:
         self._ended.append(self._now())
         return result
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         """The class of the operation, for who asks with `isinstance`."""
         return type(self._work)
 

@@ -38,7 +38,7 @@ _SLOTS = 1024
 _FIELDS = 4  # elements, what, line, key
 _BODY, _KEY = struct.Struct("=3q"), struct.Struct("=q")
 _ROW_SIZE = _BODY.size + _KEY.size
-_MOST_KEPT = 20_000
+MOST_KEPT = 20_000
 _MOST_NAMED = 16
 _MASK = 2**62 - 1
 
@@ -161,7 +161,7 @@ class Log:
     Attributes
     ----------
     operations : list of Operation
-        The first 20,000.
+        The first `MOST_KEPT`.
     summary : Summary
         Of all.
     """
@@ -197,7 +197,7 @@ class Log:
                 f"{_some(operation.group)}"
             )
         with self._noting:
-            if len(self.operations) < _MOST_KEPT:
+            if len(self.operations) < MOST_KEPT:
                 self.operations.append(operation)
             differing = self._note(call)
         if differing:

@@ -6,7 +6,7 @@ from itertools import zip_longest
 
 from ..layout import ParallelLayout
 from ..names import GROUP_KINDS
-from .matching import mismatch
+from .matching import MOST_KEPT, mismatch
 from .protocol import SENDS, Operation, Place
 from .report import _few as few
 from .report import _ranks as named_ranks
@@ -29,6 +29,10 @@ def unfinished(layout: ParallelLayout, operations: Operations) -> list[str]:
     operations : mapping of int to sequence of Operation
         What each rank called, in order.
     """
+    cut = [rank for rank, mine in operations.items() if len(mine) >= MOST_KEPT]
+    if cut:
+        many = f"{MOST_KEPT:,} operations or more on {named_ranks(cut)}"
+        return [f"open: one of {many}, too many to name it"]
     groups: dict[str, list[str]] = defaultdict(list)
     for what, who in (*_collectives(layout, operations), *_messages(operations)):
         groups[what].append(who)

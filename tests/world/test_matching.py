@@ -7,6 +7,7 @@ import pytest
 from mpviz import ParallelLayout, RanksError, World
 from mpviz.world.matching import Table, matched
 from mpviz.world.protocol import CELL, Operation, Summary
+from mpviz.world.unfinished import unfinished
 
 PRELUDE = "import torch, torch.distributed as dist\n"
 
@@ -254,6 +255,14 @@ def test_what_is_left_open_is_named_where_it_was_left(world, what):
     assert values(world, "x = torch.ones(1); dist.all_reduce(x); x.item()") == [4.0] * 4
 
 
+def test_what_is_left_open_after_more_than_are_kept_is_told_as_well(world):
+    source = "for _ in range(20_001): dist.barrier(groups['tp'])\n"
+    source += "if rank == 0: work = dist.all_reduce(torch.ones(1), async_op=True)"
+    with pytest.raises(RanksError, match="open: one of 20,000 operations or more on rank"):
+        world.cell(PRELUDE + source)
+    assert values(world, "x = torch.ones(1); dist.all_reduce(x); x.item()") == [4.0] * 4
+
+
 def test_what_a_rank_that_raised_left_open_costs_the_ranks_and_no_word(world):
     source = "if rank == 0: work = dist.isend(torch.ones(1), 1)\nif rank == 1: raise KeyError('k')"
     said = failed(world, source).split("\n")
@@ -280,6 +289,21 @@ def test_a_table_tells_what_others_wrote_and_nothing_of_other_keys(tmp_path):
     assert second.differing(6, odd, both) == second.differing(5 + 1024, odd, both) == {}
     first.erase(5)
     assert second.differing(5, odd, both) == {}
+
+
+def test_sizes_are_not_held_against_a_rank_that_took_from_anybody():
+    sent = [Operation("send", (0, 1), "0", 8, n, "float32", peer=1) for n in (1, 3)]
+    taken = [
+        Operation("recv", (0, 1), "0", 8, n, "float32", peer=peer)
+        for n, peer in ((1, None), (3, 0))
+    ]
+    left = Operation("barrier", (0, 1), "0")
+    layout = ParallelLayout(nodes=1, gpus_per_node=2, tp=2)
+    said = unfinished(layout, {0: [*sent, left], 1: taken})
+    assert [line.partition(",")[0] for line in said] == [
+        "open: barrier",
+        "  all ranks: rank 0 called it",
+    ]
 
 
 def test_summaries_match_when_everything_found_its_counterpart():

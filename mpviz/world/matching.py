@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +41,12 @@ _BODY, _KEY = struct.Struct("=3q"), struct.Struct("=q")
 _ROW_SIZE = _BODY.size + _KEY.size
 MOST_KEPT = 20_000
 _MOST_NAMED = 16
+_SETTLED = 0.02
+"""Seconds after which what seemed to differ is looked at again."""
+
 _MASK = 2**62 - 1
+_OF_ARGUMENTS = "ProcessGroupGloo::"
+"""How the text begins when torch finds arguments wrong before gloo does anything."""
 
 Ranks = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -90,8 +96,10 @@ class Table:
 
     def differing(self, key: int, operation: Operation, ranks: Ranks) -> dict[int, Operation]:
         """Return what ranks have written under this key, if it does not go with an operation."""
-        # A rank may write while its row is read; what stands there once the key does is whole.
-        return self._differing(key, operation, ranks) and self._differing(key, operation, ranks)
+        if not self._differing(key, operation, ranks):
+            return {}
+        time.sleep(_SETTLED)  # a rank may just be writing there, or take back what torch refuses
+        return self._differing(key, operation, ranks)
 
     def _differing(self, key: int, operation: Operation, ranks: Ranks) -> dict[int, Operation]:
         rows = self._rows[ranks, key % _SLOTS]
@@ -216,7 +224,7 @@ class Log:
 
     def fail(self, call: _Call, error: BaseException) -> None:
         """Forget a call that torch refused before it did anything."""
-        if not isinstance(error, TypeError | ValueError):
+        if not (isinstance(error, TypeError | ValueError) or str(error).startswith(_OF_ARGUMENTS)):
             return
         with self._noting:
             for counts, where, before in call.undo:

@@ -27,8 +27,8 @@ from .preflight import StartError, address_space
 IMPORT_DEADLINE = 120.0
 _REPLY_DEADLINE = 30.0
 _MOST_SAID = 20_000
-_UNKNOWN = 255
-"""The exit code of a rank whose server died before it could tell."""
+UNKNOWN = 256
+"""In place of an exit code, where the server died or was stopped before it could tell."""
 
 
 class RankProcess:
@@ -55,7 +55,7 @@ class RankProcess:
 
     def kill(self) -> None:
         """End the process, unless its end is known."""
-        if self._ended(0) in (None, _UNKNOWN):
+        if self._ended(0) in (None, UNKNOWN):
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
@@ -70,8 +70,19 @@ class RankProcess:
             status = self._status
             if self._exitcode is None and status is not None and wait([status], seconds):
                 data = os.read(status, server.LENGTH.size)
-                self._exitcode = server.LENGTH.unpack(data)[0] if data else _UNKNOWN
+                if data:
+                    self._exitcode = server.LENGTH.unpack(data)[0]
+                elif not _is_there(self.pid):  # a rank can do without the server
+                    self._exitcode = UNKNOWN
             return self._exitcode
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(eq=False)

@@ -10,8 +10,11 @@ all can read, and looks there before it goes on.
 import mmap
 import os
 import struct
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -36,9 +39,14 @@ _SLOTS = 1024
 _FIELDS = 4  # elements, what, line, key
 _BODY, _KEY = struct.Struct("=3q"), struct.Struct("=q")
 _ROW_SIZE = _BODY.size + _KEY.size
-_MOST_KEPT = 20_000
+MOST_KEPT = 20_000
 _MOST_NAMED = 16
+_SETTLED = 0.02
+"""Seconds after which what seemed to differ is looked at again."""
+
 _MASK = 2**62 - 1
+_OF_ARGUMENTS = "ProcessGroupGloo::"
+"""How the text begins when torch finds arguments wrong before gloo does anything."""
 
 Ranks = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -88,6 +96,12 @@ class Table:
 
     def differing(self, key: int, operation: Operation, ranks: Ranks) -> dict[int, Operation]:
         """Return what ranks have written under this key, if it does not go with an operation."""
+        if not self._differing(key, operation, ranks):
+            return {}
+        time.sleep(_SETTLED)  # a rank may just be writing there, or take back what torch refuses
+        return self._differing(key, operation, ranks)
+
+    def _differing(self, key: int, operation: Operation, ranks: Ranks) -> dict[int, Operation]:
         rows = self._rows[ranks, key % _SLOTS]
         compared = _DTYPE_BITS if operation.is_message else -1
         differ = (rows[:, 1] ^ _what(operation)) & compared != 0
@@ -135,13 +149,27 @@ def _read(row: Ranks) -> Operation:
 # ---- in a rank
 
 
+@dataclass
+class _Call:
+    """One call of an operation, and how to forget it."""
+
+    operation: Operation
+    key: int = 0
+    undo: list[tuple[dict[Any, Any], Any, Any]] = field(default_factory=list)
+
+    def put(self, counts: dict[Any, Any], where: Any, value: Any) -> None:
+        """Set a count, so that it can be set back."""
+        self.undo.append((counts, where, counts.get(where)))
+        counts[where] = value
+
+
 class Log:
     """What a rank calls in a run; an `Observer` that stops it where others called otherwise.
 
     Attributes
     ----------
     operations : list of Operation
-        The first 20,000.
+        The first `MOST_KEPT`.
     summary : Summary
         Of all.
     """
@@ -149,18 +177,18 @@ class Log:
     def __init__(self, rank: int, table: Table) -> None:
         self._rank, self._table = rank, table
         self._numbers: dict[tuple[str, tuple[int, ...]], tuple[int, Ranks]] = {}
+        self._noting = threading.RLock()  # of one thread again, where a finalizer calls something
         self.start(0)
 
     def start(self, run: int) -> None:
         """Begin a run; ``run`` is a number that no other run has."""
         self._run = run
         self._messages: dict[Any, int] = {}
-        self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
-        self._key = self._before = 0
+        self._unclear: set[tuple[int, int]] = set()
         self.operations: list[Operation] = []
         self.summary = Summary()
 
-    def begin(self, operation: Operation) -> None:
+    def begin(self, operation: Operation) -> _Call:
         """Note an operation before it is called.
 
         Raises
@@ -168,66 +196,92 @@ class Log:
         ValueError
             When another rank has called something here that does not go with it.
         """
-        self._undo, self._before = [], len(self.operations)
+        call = _Call(operation)
         if not operation.dtype and operation.name != "barrier":
-            return  # without a tensor: torch says so
+            return call  # without a tensor: torch says so
         if operation.peer is not None and operation.peer not in operation.group:
             raise ValueError(
                 f"{operation.name}: rank {operation.peer} is not in this group of ranks "
                 f"{_some(operation.group)}"
             )
-        if self._before < _MOST_KEPT:
-            self.operations.append(operation)
-        if operation.is_message and operation.peer is None:
-            self.summary.from_any += 1
-            return
-        differing = self._note(operation)
+        with self._noting:
+            if len(self.operations) < MOST_KEPT:
+                self.operations.append(operation)
+            differing = self._note(call)
         if differing:
             raise ValueError(mismatch(operation, differing))
+        return call
 
-    def end(self, work: Any) -> Any:
-        """Do nothing: the call is noted."""
+    def end(self, call: _Call, work: Any) -> Any:
+        """Note whose message came, where any rank's could."""
+        operation = call.operation
+        if operation.name == "recv" and operation.peer is None and isinstance(work, int):
+            number, _ = self._numbered(operation)
+            channel = (False, number, work, self._rank, operation.tag)
+            with self._noting:
+                self._messages[channel] = self._messages.get(channel, 0) + 1
         return work
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, call: _Call, error: BaseException) -> None:
         """Forget a call that torch refused before it did anything."""
-        if isinstance(error, TypeError | ValueError):
-            for counts, where, before in self._undo:
+        if not (isinstance(error, TypeError | ValueError) or str(error).startswith(_OF_ARGUMENTS)):
+            return
+        with self._noting:
+            for counts, where, before in call.undo:
                 if before is None:
                     del counts[where]
                 else:
                     counts[where] = before
-                self._table.erase(self._key)
-            del self.operations[self._before :]
+            if call.key:
+                self._table.erase(call.key)
+            last = range(len(self.operations))[::-1]
+            kept = (n for n in last if self.operations[n] is call.operation)
+            if (at := next(kept, None)) is not None:
+                del self.operations[at]
 
-    def _note(self, operation: Operation) -> dict[int, Operation]:
+    def _note(self, call: _Call) -> dict[int, Operation]:
         """Count an operation and write it into the table; return who called something else."""
+        operation = call.operation
         number, ranks = self._numbered(operation)
-        if operation.is_message:
-            sends = operation.name in SENDS
-            pair = (self._rank, operation.peer) if sends else (operation.peer, self._rank)
-            meeting = (*pair, operation.tag)
-            nth = self._messages.get((sends, number, meeting), 0)
-            self._put(self._messages, (sends, number, meeting), nth + 1)
-            counts: dict[Any, Any] = self.summary.sent if sends else self.summary.received
-            where: Any = (operation.group_name, *pair)
-            count, marks = counts.get(where, (0, 0))
-            mark = hash((operation.tag, nth, operation.elements, _what(operation) & _DTYPE_BITS))
-            self._put(counts, where, (count + 1, (marks + mark) & _MASK))
-            ranks = np.array([operation.peer])
+        if not operation.is_message:
+            meeting = (self._nth_collective(call),)
+        elif operation.peer is None:
+            self.summary.from_any += 1
+            if operation.name == "irecv":
+                self._unclear.add((number, operation.tag))
+            return {}
         else:
-            counts, meeting = self.summary.collectives, ()
-            where = (operation.group_name, operation.group)
-            nth, chain = counts.get(where, (0, 0))
-            chain = hash((chain, operation.elements, _what(operation))) & _MASK
-            self._put(counts, where, (nth + 1, chain))
-        self._key = hash((number, self._run, nth, *meeting)) & _MASK or 1
-        self._table.write(self._key, operation)
-        return self._table.differing(self._key, operation, ranks)
+            meeting = self._nth_message(call, number)
+            if operation.name in RECEIVES and (number, operation.tag) in self._unclear:
+                return {}  # which of the sender's it takes depends on what came to the irecv
+            ranks = np.array([operation.peer])
+        call.key = hash((number, self._run, *meeting)) & _MASK or 1
+        self._table.write(call.key, operation)
+        return self._table.differing(call.key, operation, ranks)
 
-    def _put(self, counts: dict[Any, Any], where: Any, value: Any) -> None:
-        self._undo.append((counts, where, counts.get(where)))
-        counts[where] = value
+    def _nth_collective(self, call: _Call) -> int:
+        """Count a collective of a group; return how many came before."""
+        operation, counts = call.operation, self.summary.collectives
+        where = (operation.group_name, operation.group)
+        nth, chain = counts.get(where, (0, 0))
+        chain = hash((chain, operation.elements, _what(operation))) & _MASK
+        call.put(counts, where, (nth + 1, chain))
+        return nth
+
+    def _nth_message(self, call: _Call, number: int) -> tuple[Any, ...]:
+        """Count a message of a pair of ranks; return what tells it from all others."""
+        operation = call.operation
+        sends = operation.name in SENDS
+        pair = (self._rank, operation.peer) if sends else (operation.peer, self._rank)
+        channel = (sends, number, *pair, operation.tag)
+        nth = self._messages.get(channel, 0)
+        call.put(self._messages, channel, nth + 1)
+        counts: dict[Any, Any] = self.summary.sent if sends else self.summary.received
+        where = (operation.group_name, *pair)
+        count, marks = counts.get(where, (0, 0))
+        mark = hash((operation.tag, nth, operation.elements, _what(operation) & _DTYPE_BITS))
+        call.put(counts, where, (count + 1, (marks + mark) & _MASK))
+        return nth, *pair, operation.tag
 
     def _numbered(self, operation: Operation) -> tuple[int, Ranks]:
         """Return a number for the group, the same on all ranks, and its members."""

@@ -7,6 +7,7 @@ modules in every rank.)
 
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, NamedTuple, Protocol
@@ -65,14 +66,21 @@ _REDUCES = ("all_reduce", "reduce", "reduce_scatter", "reduce_scatter_tensor")
 class Observer(Protocol):
     """Somebody who is told of each operation."""
 
-    def begin(self, operation: Operation) -> None:
-        """Take note of an operation; what is raised here, the caller gets in its place."""
+    def begin(self, operation: Operation) -> Any:
+        """Take note of an operation; what is raised here, the caller gets in its place.
 
-    def end(self, work: Any) -> Any:
+        What is returned, `end` or `fail` is given: threads may call several at a time.
+        """
+
+    def end(self, call: Any, work: Any) -> Any:
         """Take note that the call is over; return what the caller gets for ``work``."""
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, call: Any, error: BaseException) -> None:
         """Take note that the call raised."""
+
+
+class _Thread(threading.local):
+    inside = False
 
 
 class Operations:
@@ -86,7 +94,7 @@ class Operations:
 
     def __init__(self) -> None:
         self.observers: list[Observer] = []
-        self._inside = False
+        self._thread = _Thread()
         self._groups: dict[Any, tuple[tuple[int, ...], str]] = {}
 
     def install(self) -> None:
@@ -108,26 +116,24 @@ class Operations:
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self._inside or not self.observers:
+            if self._thread.inside or not self.observers:
                 return function(*args, **kwargs)
             given = dict(zip(parameters, args, strict=False)) | kwargs
             operation = self._described(name, given)
             if operation is None:
                 return function(*args, **kwargs)
-            observers = tuple(self.observers)
-            for observer in observers:
-                observer.begin(operation)
-            self._inside = True
+            told = [(observer, observer.begin(operation)) for observer in self.observers]
+            self._thread.inside = True
             try:
                 work = function(*args, **kwargs)
             except BaseException as error:
-                for observer in observers:
-                    observer.fail(error)
+                for observer, begun in told:
+                    observer.fail(begun, error)
                 raise
             finally:
-                self._inside = False
-            for observer in observers:
-                work = observer.end(work)
+                self._thread.inside = False
+            for observer, begun in told:
+                work = observer.end(begun, work)
             return work
 
         return call

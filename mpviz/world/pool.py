@@ -190,7 +190,8 @@ class Pool:
             return rank
         process = self._members[rank].process
         process.join(_GRACE)
-        run.died[rank] = int(process.exitcode or 0)
+        code = process.exitcode
+        run.died[rank] = launch.UNKNOWN if code is None else code
         assert self._folder is not None
         with suppress(OSError):
             run.logs[rank] = _end_of(self._folder / f"rank-{rank}.log")
@@ -300,6 +301,7 @@ def _problem_of(started: Run, seconds: float) -> str:
         said = started.logs.get(rank, "").strip() or launch.ready().said().strip()
         last = said.splitlines()[-1].strip() if said else ""
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        how = "how is not known" if code == launch.UNKNOWN else how
         cause = f"{last} (rank {rank} died, {how})" if last else f"rank {rank} died, {how}"
         return cause + preflight.address_space()
     failures = {rank: o.failure for rank, o in started.outcomes.items() if o.failure}

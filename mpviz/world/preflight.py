@@ -37,6 +37,9 @@ _BYTES_OF_PAIR = 64
 _BYTES_OF_WORLD = 16_000
 """What the ranks write to find each other."""
 
+_BYTES_OF_TABLE = 32_768
+"""Where each rank writes what it calls."""
+
 _GIGABYTE = 10**9
 
 
@@ -155,7 +158,7 @@ def _check_space(world_size: int, folder: Path) -> None:
 
 
 def _bytes_needed(world_size: int) -> int:
-    return _BYTES_OF_WORLD + _BYTES_OF_PAIR * world_size**2
+    return _BYTES_OF_WORLD + _BYTES_OF_TABLE * world_size + _BYTES_OF_PAIR * world_size**2
 
 
 def address_space() -> str:

@@ -24,21 +24,22 @@ class Recorder:
         self._begun = begun
         self._seen: list[tuple[Operation, float, list[float]]] = []
 
-    def begin(self, operation: Operation) -> None:
-        """Note when an operation begins."""
-        self._seen.append((operation, self._now(), []))
+    def begin(self, operation: Operation) -> list[float]:
+        """Note when an operation begins; return where its end will be noted."""
+        ended: list[float] = []
+        self._seen.append((operation, self._now(), ended))
+        return ended
 
-    def end(self, work: Any) -> Any:
+    def end(self, ended: list[float], work: Any) -> Any:
         """Note when it is over; if it is pending, return a handle that notes the end of a wait."""
-        ended = self._seen[-1][2]
         if hasattr(work, "wait"):
             return _TimedWork(work, ended, self._now)
         ended.append(self._now())
         return work
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, ended: list[float], error: BaseException) -> None:
         """Note when it raised."""
-        self._seen[-1][2].append(self._now())
+        ended.append(self._now())
 
     def events(self) -> tuple[Event, ...]:
         """Return what was seen until now; what nobody waited for ends now."""
@@ -69,6 +70,11 @@ class _TimedWork:
         result = self._work.wait(*args, **kwargs)
         self._ended.append(self._now())
         return result
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """The class of the operation, for who asks with `isinstance`."""
+        return type(self._work)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._work, name)

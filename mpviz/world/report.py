@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ..layout import ParallelLayout
 from .excerpt import excerpt
+from .launch import UNKNOWN
 from .pool import Run
 from .protocol import Failure, Place, is_cell
 from .whereabouts import LONGEST_CODE
@@ -296,6 +297,8 @@ def where(place: Place) -> str:
 
 
 def _cause(code: int) -> str:
+    if code == UNKNOWN:
+        return "its process ended, and nothing is left that could tell how"
     if code >= 0:
         return f"its process ended with exit code {code}"
     names = {int(number): number.name for number in signal.Signals}  # not every signal has one

@@ -140,7 +140,7 @@ def _rank(request: dict[str, Any], jobs: Connection, control: Connection) -> int
         worker.main(request["rank"], layout, request["folder"], jobs, control, **request["options"])
         return 0
     except BaseException:
-        traceback.print_exc()
+        os.write(2, traceback.format_exc().encode())  # the log; what Python prints is lost
         return 1
     finally:
         for stream in (sys.stdout, sys.stderr):

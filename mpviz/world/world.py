@@ -20,6 +20,7 @@ from ..layout import ParallelLayout
 from ..names import GROUP_KINDS
 from ..rankgrid import Groups
 from ..timeline import Event
+from .interrupts import interrupts_held
 from .launch import installed_first
 from .matching import matched
 from .pool import Pool, Run
@@ -153,9 +154,12 @@ class World:
 
     def close(self) -> None:
         """End the ranks; the next run starts new ones."""
-        if self._finalizer is not None:
-            self._finalizer()
-        self._pool = self._finalizer = None
+        with interrupts_held():  # else a pool without ranks stays, and looks as if they had died
+            try:
+                if self._finalizer is not None:
+                    self._finalizer()
+            finally:
+                self._pool = self._finalizer = None
 
     def __enter__(self) -> "World":
         return self.start()

@@ -8,6 +8,7 @@ import pytest
 from mpviz import ParallelLayout, RanksError, World
 from mpviz.world.matching import Table, matched
 from mpviz.world.protocol import CELL, Operation, Summary
+from mpviz.world.unfinished import unfinished
 
 PRELUDE = "import torch, torch.distributed as dist\n"
 
@@ -132,12 +133,51 @@ SAME = {
         if rank: dist.send(torch.ones(1), 0)
         else: [dist.recv(torch.ones(1)) for _ in range(3)]
     """,
+    "a size from whoever comes first, then that rank's tensor": """
+        if rank:
+            dist.send(torch.tensor([rank]), 0)
+            dist.send(torch.ones(rank), 0)
+        else:
+            for _ in range(3):
+                size = torch.zeros(1, dtype=torch.int64)
+                sender = dist.recv(size)
+                dist.recv(torch.zeros(int(size)), sender)
+    """,
+    "the same, the first not waited for at once": """
+        if rank == 1:
+            dist.send(torch.tensor([3]), 0)
+            dist.send(torch.ones(2), 0)
+        if rank == 0:
+            first = dist.irecv(torch.zeros(1, dtype=torch.int64))
+            dist.recv(torch.zeros(2), 1)  # as many bytes: gloo may have dealt them the other way
+            first.wait()
+    """,
+    "threads with a group each": """
+        import threading, time
+        def sums(group, size):
+            for n in range(30):
+                time.sleep(0.001 * ((n + rank + size) % 3))
+                dist.all_reduce(torch.ones(size), group=group)
+        threads = [
+            threading.Thread(target=sums, args=(dist.new_group(), size)) for size in (1, 2, 3)
+        ]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+    """,
     "a call that torch refuses": """
         if rank == 1:
             for wrong in (lambda: dist.all_reduce(7), lambda: dist.send(torch.ones(1), 99),
                           lambda: dist.all_reduce(torch.ones(1), op="most"), dist.broadcast):
                 try: wrong()
                 except Exception: pass
+        dist.all_reduce(torch.ones(2))
+    """,
+    "a call that gloo's part of torch refuses": """
+        import time
+        if rank == 1:
+            try: dist.all_gather([torch.ones(1)] * 3, torch.ones(1))
+            except RuntimeError: pass
+        else: time.sleep(0.3)
         dist.all_reduce(torch.ones(2))
     """,
     "who is not in the group": """
@@ -223,6 +263,14 @@ def test_what_is_left_open_is_named_where_it_was_left(world, what):
     assert values(world, "x = torch.ones(1); dist.all_reduce(x); x.item()") == [4.0] * 4
 
 
+def test_what_is_left_open_after_more_than_are_kept_is_told_as_well(world):
+    source = "for _ in range(20_001): dist.barrier(groups['tp'])\n"
+    source += "if rank == 0: work = dist.all_reduce(torch.ones(1), async_op=True)"
+    with pytest.raises(RanksError, match="open: one of 20,000 operations or more on rank"):
+        world.cell(PRELUDE + source)
+    assert values(world, "x = torch.ones(1); dist.all_reduce(x); x.item()") == [4.0] * 4
+
+
 def test_what_a_rank_that_raised_left_open_costs_the_ranks_and_no_word(world):
     source = "if rank == 0: work = dist.isend(torch.ones(1), 1)\nif rank == 1: raise KeyError('k')"
     said = failed(world, source).split("\n")
@@ -271,6 +319,21 @@ def test_a_table_tells_what_others_wrote_and_nothing_of_other_keys(tmp_path):
     assert second.differing(6, odd, both) == second.differing(5 + 1024, odd, both) == {}
     first.erase(5)
     assert second.differing(5, odd, both) == {}
+
+
+def test_sizes_are_not_held_against_a_rank_that_took_from_anybody():
+    sent = [Operation("send", (0, 1), "0", 8, n, "float32", peer=1) for n in (1, 3)]
+    taken = [
+        Operation("recv", (0, 1), "0", 8, n, "float32", peer=peer)
+        for n, peer in ((1, None), (3, 0))
+    ]
+    left = Operation("barrier", (0, 1), "0")
+    layout = ParallelLayout(nodes=1, gpus_per_node=2, tp=2)
+    said = unfinished(layout, {0: [*sent, left], 1: taken})
+    assert [line.partition(",")[0] for line in said] == [
+        "open: barrier",
+        "  all ranks: rank 0 called it",
+    ]
 
 
 def test_summaries_match_when_everything_found_its_counterpart():

@@ -15,11 +15,11 @@ import psutil
 import pytest
 import traces
 
-from mpviz import ParallelLayout, World
+from mpviz import ParallelLayout, RanksError, World
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
-from mpviz import ParallelLayout, World
+from mpviz import ParallelLayout, RanksError, World
 world = World(ParallelLayout(nodes=1, gpus_per_node=2, tp=2), timeout=30)
 def add(rank):
     import torch, torch.distributed as dist
@@ -221,3 +221,29 @@ def test_no_network_at_all(start):
     process = start(SCRIPT, *command)
     text = process.communicate(timeout=40)[0]
     assert re.search("StartError: the ranks did not start: .*Unable to find address for: lo", text)
+
+
+def test_ranks_outlive_the_server_that_forked_them():
+    from mpviz.world import launch
+
+    with World(ParallelLayout(nodes=1, gpus_per_node=2, tp=2), timeout=20) as world:
+        pids = world.pids
+        server = psutil.Process(launch.ready().pid)
+        server.kill()
+        server.wait(5)
+        assert list(world.run(lambda rank: rank)) == [0, 1]
+        assert world.pids == pids
+        os.kill(pids[1], signal.SIGKILL)
+        with pytest.raises(
+            RanksError, match=r"rank 1 died: .* nothing is left that could tell how"
+        ):
+            world.cell("import torch.distributed as dist; dist.barrier()")
+        assert list(world.run(lambda rank: rank)) == [0, 1]
+
+
+def test_a_rank_that_breaks_its_own_interpreter_says_how():
+    with World(ParallelLayout(nodes=1, gpus_per_node=2, tp=2), timeout=20) as world:
+        world.cell("import pickle; pickle.dumps = None", only=1)
+        with pytest.raises(RanksError, match="TypeError: 'NoneType' object is not callable"):
+            world.run(lambda rank: rank)
+        assert list(world.run(lambda rank: rank)) == [0, 1]

@@ -123,13 +123,32 @@ def test_a_pending_operation_can_be_asked_all_that_torchs_can(world):
         work.wait(there_is_no_such=1)
     except TypeError as error:
         said = str(error)
-    work.is_completed(), work.get_future().done(), "incompatible" in said
+    of_torch = isinstance(work, dist.Work)  # FSDP waits for no other
+    work.is_completed(), work.get_future().done(), "incompatible" in said, of_torch
     """
     results = world.cell("import time" + textwrap.dedent(source), record=True)
-    assert list(results) == 4 * [(True, True, True)]
+    assert list(results) == 4 * [(True, True, True, True)]
     assert len(results.events) == 4
     # The first wait counts.
     assert all(event.duration < 0.3 for event in results.events)
+
+
+def test_threads_are_recorded_side_by_side(world):
+    source = """
+    import threading, time
+    def late(seconds, group):
+        time.sleep(seconds * (rank == 0))
+        dist.barrier(group)
+    threads = [
+        threading.Thread(target=late, args=(seconds, dist.new_group())) for seconds in (0.4, 0.01)
+    ]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    """
+    events = world.cell("import time" + textwrap.dedent(source), record=True).events
+    for rank in EVERYONE[1:]:
+        slow, fast = sorted((e for e in events if e.rank == rank), key=lambda e: -e.duration)
+        assert slow.end - fast.end > 0.2
 
 
 def test_what_nobody_waits_for_ends_with_the_run(world):

@@ -12,7 +12,7 @@ import traces
 from world.faults import LAYOUT, MARGIN, failed
 
 from mpviz import ParallelLayout, RanksError, World
-from mpviz.world import RanksInterrupted
+from mpviz.world import RanksInterrupted, guard
 from mpviz.world.interrupts import interrupts_held
 from mpviz.world.protocol import Place
 
@@ -277,3 +277,19 @@ def test_those_who_meet_are_not_taken_for_stuck():
         with pytest.raises(RanksError, match="ZeroDivisionError"):
             world.cell(textwrap.dedent(source))
         assert world.pids == pids
+
+
+def test_an_interrupt_while_the_ranks_end_is_no_death_of_a_rank(monkeypatch, capsys):
+    forget = guard.forget
+
+    def interrupted(folder):
+        signal.raise_signal(signal.SIGINT)
+        forget(folder)
+
+    with World(ParallelLayout(nodes=1, gpus_per_node=2, tp=2)) as world:
+        with monkeypatch.context() as patched:
+            patched.setattr(guard, "forget", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                world.close()
+        assert list(world.run(lambda rank: rank)) == [0, 1]
+    assert capsys.readouterr().out == ""

@@ -88,7 +88,7 @@ class Diagnosis:
     def _deaths(self) -> list[str]:
         lines = []
         for code, ranks in _by(self.run.died).items():
-            lines.append(f"{_ranks(ranks)} died: {_cause(code)}.")
+            lines.append(f"{named_ranks(ranks)} died: {_cause(code)}.")
             logs = {self.run.logs.get(rank, "").strip() for rank in ranks} - {""}
             lines += [f"  it had written: {log}" for log in sorted(logs)]
         return lines
@@ -101,14 +101,14 @@ class Diagnosis:
         for failure, ranks in told:
             count = f"{len(ranks)} of {len(self.states)} ranks raised"
             lines.append(f"{count} {failure.kind}: {failure.message}".rstrip(": "))
-            lines.append(f"  {_ranks(ranks)}, {where(failure.place)}")
+            lines.append(f"  {named_ranks(ranks)}, {where(failure.place)}")
         if rest:
             kinds = _by({rank: failure.kind for failure, ranks in rest for rank in ranks})
-            counts = "; ".join(f"{kind} on {_ranks(ranks)}" for kind, ranks in kinds.items())
+            counts = "; ".join(f"{kind} on {named_ranks(ranks)}" for kind, ranks in kinds.items())
             lines.append(f"… and {len(rest)} more such errors: {counts}")
         if self._followers:
             ends = sorted({_outcome(self.failures[rank]) for rank in self._followers})
-            lines.append(f"{_ranks(self._followers)} then {' or '.join(ends)}.")
+            lines.append(f"{named_ranks(self._followers)} then {' or '.join(ends)}.")
         return lines
 
     @cached_property
@@ -145,7 +145,7 @@ class Diagnosis:
         lines = []
         for (call, _, line), ranks in by_call.items():
             lines.append(
-                f"{_ranks(ranks)} {'wait' if len(ranks) > 1 else 'waits'} in {call}, {line}"
+                f"{named_ranks(ranks)} {'wait' if len(ranks) > 1 else 'waits'} in {call}, {line}"
             )
             lines += self._messages([rank for rank in ranks if waiting[rank].message])
             lines += self._meetings([rank for rank in ranks if not waiting[rank].message])
@@ -165,7 +165,7 @@ class Diagnosis:
         lines = _first(lines, "ranks")
         if idle:
             verb = "wait" if len(idle) > 1 else "waits"
-            lines.append(f"  {_ranks(idle)} {verb} for ranks that wait themselves")
+            lines.append(f"  {named_ranks(idle)} {verb} for ranks that wait themselves")
         return lines
 
     def _meetings(self, ranks: list[int]) -> list[str]:
@@ -180,7 +180,9 @@ class Diagnosis:
             absent = [rank for rank in group if rank not in here and not self._came(rank, here[0])]
             if absent:
                 there = [rank for rank in group if rank not in absent]
-                came = f"  {self._named(group, here)}: {_ranks(there)} came{self._for_call(here)}"
+                came = (
+                    f"  {self._named(group, here)}: {named_ranks(there)} came{self._for_call(here)}"
+                )
                 lines.append(f"{came}, never came: {self._with_reasons(absent, group)}")
             elif group:
                 lines.append(f"  {self._named(group, here)}: all came; {_NOT_THE_SAME}")
@@ -190,11 +192,11 @@ class Diagnosis:
         """Return what a group is called, and its ranks."""
         place = self.run.places[here[0]]
         if place.peer is not None:
-            return f"ranks {_few(group)}"
+            return f"ranks {few(group)}"
         if len(group) == self.layout.world_size:
             return "all ranks"
         kind = place.group_name
-        return f"{kind} group {_few(group)}" if kind not in ("", "new_group") else _few(group)
+        return f"{kind} group {few(group)}" if kind not in ("", "new_group") else few(group)
 
     @property
     def missed(self) -> set[int]:
@@ -225,19 +227,19 @@ class Diagnosis:
             if calls and states.get(rank) == "done":
                 states[rank] = f"done, after {calls} call{'s' * (calls > 1)}"
         reasons = _by(states)
-        return "; ".join(f"{_ranks(who)} ({reason})" for reason, who in reasons.items())
+        return "; ".join(f"{named_ranks(who)} ({reason})" for reason, who in reasons.items())
 
     def _busy(self) -> list[str]:
         places = self.run.places.items()
         busy = {r: where(p) for r, p in places if not p.waits_in and not p.silent}
         return [
-            f"{_ranks(ranks)} busy {'at ' * (line != _NOWHERE)}{line}"
+            f"{named_ranks(ranks)} busy {'at ' * (line != _NOWHERE)}{line}"
             for line, ranks in _by(busy).items()
         ]
 
     def _silent(self) -> list[str]:
         silent = [rank for rank, place in self.run.places.items() if place.silent]
-        return [f"{_ranks(silent)} did not answer: stopped, or too busy"] if silent else []
+        return [f"{named_ranks(silent)} did not answer: stopped, or too busy"] if silent else []
 
 
 def _is_loss(failure: Failure) -> bool:
@@ -314,12 +316,14 @@ def _by(values: Mapping[int, T]) -> dict[T, list[int]]:
     return grouped
 
 
-def _ranks(ranks: Iterable[int]) -> str:
+def named_ranks(ranks: Iterable[int]) -> str:
+    """Return ranks as text: "rank 3", "ranks 0 1 2"."""
     ranks = sorted(ranks)
-    return f"rank{'s' if len(ranks) > 1 else ''} {_few(ranks)}"
+    return f"rank{'s' if len(ranks) > 1 else ''} {few(ranks)}"
 
 
-def _few(ranks: Iterable[int]) -> str:
+def few(ranks: Iterable[int]) -> str:
+    """Return numbers as text, of very many the first ones and the last."""
     words = [str(rank) for rank in ranks]
     if len(words) > _MOST_RANKS:
         words = [*words[: _MOST_RANKS - 2], "…", words[-1]]

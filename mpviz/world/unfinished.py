@@ -8,9 +8,7 @@ from ..layout import ParallelLayout
 from ..names import GROUP_KINDS
 from .matching import MOST_KEPT, mismatch
 from .protocol import SENDS, Operation, Place
-from .report import _few as few
-from .report import _ranks as named_ranks
-from .report import where
+from .report import few, named_ranks, where
 
 _MOST_LINES = 6
 

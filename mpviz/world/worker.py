@@ -219,11 +219,11 @@ class Worker:
         """Give the rank its own names and its output back; say what the cell had put there."""
         notes = []
         for name, own in self._own.items():
-            now = self._namespace.get(name)
+            there, now = name in self._namespace, self._namespace.get(name)
             if type(now) is not type(own) or now != own:
                 self._namespace[name] = own
-                said = f"the cell set {name} to {reprlib.repr(now)}"
-                notes.append(f"{said}; it is this rank's own again: choose another name")
+                did = f"set {name} to {_briefly(now)}" if there else f"deleted {name}"
+                notes.append(f"the cell {did}; it is this rank's own again: choose another name")
         if sys.stdout is not self._capture or sys.stderr is not self._capture:
             sys.stdout = sys.stderr = self._capture
             notes.append("the cell replaced sys.stdout or sys.stderr; they are as before again")
@@ -234,6 +234,13 @@ class Worker:
         return dist.group.WORLD is not self._everyone or any(
             group not in there for group in self._own["groups"].values()
         )
+
+
+def _briefly(value: object) -> str:
+    try:
+        return reprlib.repr(value)
+    except BaseException:  # of a class of the learner's
+        return "something that cannot be shown"
 
 
 def _end_with_parent() -> None:

@@ -236,7 +236,11 @@ class World:
         ------
         SyntaxError
             Before any rank sees the cell.
+        ValueError
+            If the source is no text.
         """
+        if not isinstance(source, str):
+            raise ValueError(f"a cell is text, got {source!r}")
         source = source or "\n"
         _check_syntax(source)
         # For a report on ranks that can tell no more than the number of their line.
@@ -352,6 +356,9 @@ def _check_syntax(source: str) -> None:
         if not error.text and error.lineno and error.lineno <= len(lines):
             error.text = lines[error.lineno - 1]  # Python looks for it in a file
         raise
+    except UnicodeEncodeError as error:
+        half = source[error.start : error.end]
+        raise ValueError(f"a cell is text that can be encoded, and {half!r} cannot") from None
 
 
 def _packed(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:

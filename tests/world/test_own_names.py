@@ -50,6 +50,26 @@ def test_the_cell_itself_sees_what_it_set_and_is_told_once(world):
     assert cell(world, "rank").output == {}
 
 
+def test_a_name_that_is_deleted_or_cannot_be_shown_is_told_too(world):
+    source = """
+        class Odd:
+            def __repr__(self):
+                raise KeyboardInterrupt
+        rank = Odd()
+        del tp_rank
+    """
+    (said,) = set(cell(world, source).output.values())
+    assert "the cell set rank to something that cannot be shown; it is" in said
+    assert "the cell deleted tp_rank; it is this rank's own again" in said
+    assert list(cell(world, "rank")) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("source", [b"1", None, 7, "x = '\ud800'"])
+def test_a_cell_is_text(world, source):
+    with pytest.raises(ValueError, match="a cell is text"):
+        world.cell(source)
+
+
 def test_a_cell_that_fails_is_told_as_well(world, capsys):
     from mpviz import RanksError
 

@@ -211,7 +211,7 @@ class Diagnosis:
     def _came(self, rank: int, waiting: int) -> bool:
         """Whether a rank called what another waits in, and was done with it before."""
         place, outcome = self.run.places[waiting], self.run.outcomes.get(rank)
-        if outcome is None or place.peer is not None or not place.calls:
+        if outcome is None or outcome.failure or place.peer is not None or not place.calls:
             return False
         return outcome.summary.calls(place.group) >= place.calls
 

@@ -269,7 +269,7 @@ def test_what_is_left_open_after_more_than_are_kept_is_told_as_well(world):
     source = "x = torch.ones(1)\nfor _ in range(20_001): dist.all_reduce(x, group=groups['cp'])\n"
     source += "if rank == 0: work = dist.all_reduce(torch.ones(1), async_op=True)"
     with pytest.raises(RanksError, match="open: one of 20,000 operations or more on rank"):
-        world.cell(PRELUDE + source)
+        world.cell(PRELUDE + source, timeout=80)
     assert values(world, "x = torch.ones(1); dist.all_reduce(x); x.item()") == [4.0] * 4
 
 

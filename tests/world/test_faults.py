@@ -7,6 +7,7 @@ import textwrap
 import threading
 import time
 
+import psutil
 import pytest
 import traces
 from world.faults import LAYOUT, added, failed, kill
@@ -311,6 +312,10 @@ def test_a_server_that_is_just_dying(world, monkeypatch):
     world.close()
     assert added(world) == [3, 3]
     assert len(tries) == 3 and tries[0] is tries[1] is not tries[2]
+    # The first rank has outlived the server that forked it; it ends with its world all the same.
+    ranks = [psutil.Process(pid) for pid in world.pids]
+    world.close()
+    assert psutil.wait_procs(ranks, timeout=5)[1] == []
 
 
 def test_the_death_of_the_server(world):

@@ -194,7 +194,7 @@ def test_with_sequence_parallelism_a_rank_keeps_its_own_tokens_only(world):
 # ---- without a notebook
 
 TORCHRUN = """
-import sys
+import os, sys
 import torch, torch.distributed as dist
 from mpviz.parallel import MLP, ParallelMLP
 torch.manual_seed(1)
@@ -204,7 +204,9 @@ cut = ParallelMLP.from_uncut(whole, dist.group.WORLD)
 assert cut.linear_fc1.weight.shape == (8, 8) and torch.allclose(cut(x), whole(x), atol=1e-6)
 assert not any(name.startswith(("mpviz.world", "matplotlib")) for name in sys.modules)
 open(f"{sys.argv[1]}/{dist.get_rank()}", "w").write("right")
+dist.barrier()
 dist.destroy_process_group()
+os._exit(0)  # what torch does at an interpreter's end has aborted a process once
 """
 
 

@@ -14,110 +14,18 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import IO, Any
-from weakref import WeakSet
 
 from ..layout import ParallelLayout
 from . import server
+from .member import MEMBERS, Member, RankProcess
 from .preflight import StartError, address_space
 
 IMPORT_DEADLINE = 120.0
 _REPLY_DEADLINE = 30.0
 _MOST_SAID = 20_000
-UNKNOWN = 256
-"""In place of an exit code, where the server died or was stopped before it could tell."""
-
-
-class RankProcess:
-    """A process that the server forked. Its pipe brings its id, and later its exit code."""
-
-    def __init__(self, status: int, pid: int) -> None:
-        self.pid = pid
-        self._status: int | None = status
-        self._exitcode: int | None = None
-        self._reading = threading.Lock()
-
-    @property
-    def exitcode(self) -> int | None:
-        """How the process ended, negative for a signal; None while it is there."""
-        return self._ended(0)
-
-    def is_alive(self) -> bool:
-        """Whether the process is there."""
-        return self._ended(0) is None
-
-    def join(self, seconds: float) -> None:
-        """Wait for the end of the process."""
-        self._ended(seconds)
-
-    def kill(self) -> None:
-        """End the process, unless its end is known."""
-        if self._ended(0) in (None, UNKNOWN):
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """Forget the process; it is over, or another's."""
-        if self._status is not None:
-            os.close(self._status)
-        self._status = None
-
-    def _ended(self, seconds: float) -> int | None:
-        with self._reading:
-            status = self._status
-            if self._exitcode is None and status is not None and wait([status], seconds):
-                data = os.read(status, server.LENGTH.size)
-                if data:
-                    self._exitcode = server.LENGTH.unpack(data)[0]
-                elif not _is_there(self.pid):  # a rank can do without the server
-                    self._exitcode = UNKNOWN
-            return self._exitcode
-
-
-def _is_there(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
-
-
-@dataclass(eq=False)
-class Member:
-    """One rank: its process, and our ends of its two pipes.
-
-    Attributes
-    ----------
-    process : RankProcess
-        Of the rank.
-    jobs, control : Connection
-        For work; and for "where are you?", which it answers while it works.
-    unanswered : bool
-        Whether such a question is still open.
-    """
-
-    process: RankProcess
-    jobs: Connection
-    control: Connection
-    unanswered: bool = False
-
-    def __post_init__(self) -> None:
-        _members.add(self)
-
-    def hang_up(self) -> None:
-        """End both conversations, even if a child of the rank holds its ends open."""
-        for pipe in (self.jobs, self.control):
-            with suppress(OSError), socket.socket(fileno=os.dup(pipe.fileno())) as ours:
-                ours.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Let go of the rank, whatever it does; to a living one that is the end of its owner."""
-        self.jobs.close()
-        self.control.close()
-        self.process.close()
 
 
 class Server:
@@ -241,7 +149,6 @@ class Server:
 
 _servers: dict[int, Server] = {}
 _starting = threading.Lock()
-_members: "WeakSet[Member]" = WeakSet()
 
 
 def ready() -> Server:
@@ -362,7 +269,7 @@ def _leave_to_the_parent() -> None:
     _starting = threading.Lock()
     for found in _servers.values():
         found.let_go()
-    for member in list(_members):
+    for member in list(MEMBERS):
         member.close()
 
 

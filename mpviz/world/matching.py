@@ -2,148 +2,28 @@
 
 Gloo does not compare: of tensors of different sizes or types it makes numbers that mean nothing, or
 ends a process, or waits for ever. ``TORCH_DISTRIBUTED_DEBUG=DETAIL`` does, with messages: an
-all-reduce of 16 ranks on two cores then takes 47 ms in place of 8, and it does not see sends and
-receives. Ranks of one machine can do without messages: each writes what it calls into a table that
-all can read, and looks there before it goes on.
+all-reduce of 16 ranks on two cores then takes five times as long (``bench_check.py``), and it does
+not see sends and receives. Ranks of one machine can do without messages: each writes what it calls
+into a table that all can read, and looks there before it goes on.
 """
 
-import mmap
-import os
-import struct
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .protocol import RECEIVES, SENDS, Operation, Summary, is_cell
+from .protocol import RECEIVES, SENDS, Operation, Summary
+from .table import Ranks, Table, compared
 
-_NAMES = (
-    *("all_reduce", "broadcast", "reduce", "all_gather", "all_gather_into_tensor"),
-    *("all_gather_single", "reduce_scatter", "reduce_scatter_tensor", "reduce_scatter_single"),
-    *("gather", "scatter", "all_to_all", "all_to_all_single", "barrier"),
-    *(*SENDS, *RECEIVES),
-)
-_DTYPES = (
-    *("", "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8"),
-    *("bool", "complex64", "complex128"),
-)
-_REDUCTIONS = ("", "sum", "avg", "product", "min", "max", "band", "bor", "bxor")
-
-_SLOTS = 1024
-_FIELDS = 4  # elements, what, line, key
-_BODY, _KEY = struct.Struct("=3q"), struct.Struct("=q")
-_ROW_SIZE = _BODY.size + _KEY.size
 MOST_KEPT = 20_000
 _MOST_NAMED = 16
-_SETTLED = 0.02
-"""Seconds after which what seemed to differ is looked at again."""
-
 _MASK = 2**62 - 1
 _OF_ARGUMENTS = "ProcessGroupGloo::"
 """How the text begins when torch finds arguments wrong before gloo does anything."""
-
-Ranks = np.ndarray[Any, np.dtype[np.int64]]
-
-
-class Table:
-    """What each rank of a machine called last, in memory that all of them can read.
-
-    A file of 32 kB for each rank. An operation stands in the slot that its key says, until another
-    one needs it.
-
-    Parameters
-    ----------
-    path : Path
-        The same for all ranks.
-    rank, world_size : int
-        Who writes here, and how many may.
-
-    Raises
-    ------
-    OSError
-        When the disk is full.
-    """
-
-    def __init__(self, path: Path, rank: int, world_size: int) -> None:
-        size = _SLOTS * _ROW_SIZE
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.ftruncate(file, world_size * size)
-            os.pwrite(file, bytes(size), rank * size)  # a full disk is told now, and by an error
-            self._memory = mmap.mmap(file, world_size * size)
-        finally:
-            os.close(file)
-        self._rows = np.frombuffer(self._memory, np.int64).reshape(world_size, _SLOTS, _FIELDS)
-        self._first = rank * size
-
-    def write(self, key: int, operation: Operation) -> None:
-        """Write down an operation of this rank; its key last, so that others read all or none."""
-        at = self._first + key % _SLOTS * _ROW_SIZE
-        self.erase(key)
-        line = operation.line if is_cell(operation.file) else 0
-        _BODY.pack_into(self._memory, at, operation.elements, _what(operation), line)
-        _KEY.pack_into(self._memory, at + _BODY.size, key)
-
-    def erase(self, key: int) -> None:
-        """Take an operation of this rank back."""
-        _KEY.pack_into(self._memory, self._first + key % _SLOTS * _ROW_SIZE + _BODY.size, 0)
-
-    def differing(self, key: int, operation: Operation, ranks: Ranks) -> dict[int, Operation]:
-        """Return what ranks have written under this key, if it does not go with an operation."""
-        if not self._differing(key, operation, ranks):
-            return {}
-        time.sleep(_SETTLED)  # a rank may just be writing there, or take back what torch refuses
-        return self._differing(key, operation, ranks)
-
-    def _differing(self, key: int, operation: Operation, ranks: Ranks) -> dict[int, Operation]:
-        rows = self._rows[ranks, key % _SLOTS]
-        compared = _DTYPE_BITS if operation.is_message else -1
-        differ = (rows[:, 1] ^ _what(operation)) & compared != 0
-        differ |= rows[:, 0] != operation.elements
-        differ &= rows[:, 3] == key
-        if not differ.any():
-            return {}
-        return {int(ranks[n]): _read(rows[n]) for n in np.flatnonzero(differ)}
-
-
-_DTYPE_BITS = 0xFF00
-
-
-def _what(operation: Operation) -> int:
-    """Return all but the number of elements that must be the same, as one number."""
-    name, dtype = _NAMES.index(operation.name), _number(_DTYPES, operation.dtype)
-    reduction = _number(_REDUCTIONS, operation.reduction)
-    root = 0 if operation.is_message or operation.peer is None else operation.peer + 1
-    return name | dtype << 8 | reduction << 16 | root << 24
-
-
-def _number(names: Sequence[str], name: str) -> int:
-    return names.index(name) if name in names else 255
-
-
-def _read(row: Ranks) -> Operation:
-    """Return what a row of the table tells of an operation."""
-    elements, what, line, _ = row.tolist()
-    root = (what >> 24) - 1
-    names = (_NAMES, _DTYPES, _REDUCTIONS)
-    name, dtype, reduction = (
-        names[n][number] if (number := what >> 8 * n & 255) < len(names[n]) else "of another type"
-        for n in range(3)
-    )
-    return Operation(
-        name,
-        elements=elements,
-        dtype=dtype,
-        reduction=reduction,
-        peer=None if root < 0 else root,
-        line=line,
-    )
 
 
 # ---- in a rank
@@ -264,7 +144,7 @@ class Log:
         operation, counts = call.operation, self.summary.collectives
         where = (operation.group_name, operation.group)
         nth, chain = counts.get(where, (0, 0))
-        chain = hash((chain, operation.elements, _what(operation))) & _MASK
+        chain = hash((chain, operation.elements, compared(operation))) & _MASK
         call.put(counts, where, (nth + 1, chain))
         return nth
 
@@ -279,7 +159,7 @@ class Log:
         counts: dict[Any, Any] = self.summary.sent if sends else self.summary.received
         where = (operation.group_name, *pair)
         count, marks = counts.get(where, (0, 0))
-        mark = hash((operation.tag, nth, operation.elements, _what(operation) & _DTYPE_BITS))
+        mark = hash((operation.tag, nth, operation.elements, compared(operation)))
         call.put(counts, where, (count + 1, (marks + mark) & _MASK))
         return nth, *pair, operation.tag
 

@@ -18,7 +18,7 @@ from threading import Thread
 from ..layout import ParallelLayout
 from . import guard, launch, preflight
 from .interrupts import interrupts_held
-from .launch import Member
+from .member import UNKNOWN, Member
 from .preflight import StartError
 from .protocol import Job, Operation, Outcome, Place
 from .whereabouts import is_learners
@@ -191,7 +191,7 @@ class Pool:
         process = self._members[rank].process
         process.join(_GRACE)
         code = process.exitcode
-        run.died[rank] = launch.UNKNOWN if code is None else code
+        run.died[rank] = UNKNOWN if code is None else code
         assert self._folder is not None
         with suppress(OSError):
             run.logs[rank] = _end_of(self._folder / f"rank-{rank}.log")
@@ -301,7 +301,7 @@ def _problem_of(started: Run, seconds: float) -> str:
         said = started.logs.get(rank, "").strip() or launch.ready().said().strip()
         last = said.splitlines()[-1].strip() if said else ""
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        how = "how is not known" if code == launch.UNKNOWN else how
+        how = "how is not known" if code == UNKNOWN else how
         cause = f"{last} (rank {rank} died, {how})" if last else f"rank {rank} died, {how}"
         return cause + preflight.address_space()
     failures = {rank: o.failure for rank, o in started.outcomes.items() if o.failure}

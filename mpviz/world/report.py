@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ..layout import ParallelLayout
 from .excerpt import excerpt
-from .launch import UNKNOWN
+from .member import UNKNOWN
 from .pool import Run
 from .protocol import Failure, Place, is_cell
 from .whereabouts import LONGEST_CODE

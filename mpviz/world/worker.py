@@ -28,11 +28,12 @@ from torch.distributed import distributed_c10d
 
 from ..layout import ParallelLayout
 from ..parallel.groups import ParallelState, init
-from .matching import Log, Table
+from .matching import Log
 from .operations import Observer, Operations
 from .output import Capture
 from .protocol import Job, Outcome, Place, cell_name
 from .record import Recorder
+from .table import Table
 from .whereabouts import failure_of, place_of
 
 OWN_NAMES = (

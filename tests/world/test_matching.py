@@ -6,8 +6,9 @@ import time
 import pytest
 
 from mpviz import ParallelLayout, RanksError, World
-from mpviz.world.matching import Table, matched
+from mpviz.world.matching import matched
 from mpviz.world.protocol import CELL, Operation, Summary
+from mpviz.world.table import Table
 from mpviz.world.unfinished import unfinished
 
 PRELUDE = "import torch, torch.distributed as dist\n"

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,9 @@ from contextlib import suppress
 _REMOVE_FOR = 5.0
 
 _started: dict[int, "subprocess.Popen[str]"] = {}
+_telling = threading.Lock()
+"""Two worlds may start at once, in two threads. A second guard would replace the first, which takes
+that for the end of the notebook, and ends what it watches."""
 
 
 def watch(folder: str, pids: Sequence[int] | None = None) -> None:
@@ -33,7 +37,13 @@ def forget(folder: str) -> None:
 
 
 def _tell(message: dict[str, object]) -> None:
-    guard = _started.get(os.getpid())  # a fork of the notebook is not watched by its guard
+    with _telling, suppress(BrokenPipeError):
+        print(json.dumps(message), file=_running().stdin, flush=True)
+
+
+def _running() -> "subprocess.Popen[str]":
+    """Return the guard of this process; a fork of the notebook is not watched by its parent's."""
+    guard = _started.get(os.getpid())
     if guard is None or guard.poll() is not None:
         guard = _started[os.getpid()] = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__],
@@ -44,13 +54,13 @@ def _tell(message: dict[str, object]) -> None:
             cwd="/",
             text=True,
         )
-    assert guard.stdin is not None
-    with suppress(BrokenPipeError):
-        print(json.dumps(message), file=guard.stdin, flush=True)
+    return guard
 
 
 def _leave_to_the_parent() -> None:
     """In a fork of the notebook: let the guard see the end of the notebook itself."""
+    global _telling
+    _telling = threading.Lock()
     for guard in _started.values():
         if guard.stdin is not None:
             guard.stdin.close()

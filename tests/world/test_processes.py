@@ -247,3 +247,23 @@ def test_a_rank_that_breaks_its_own_interpreter_says_how():
         with pytest.raises(RanksError, match="TypeError: 'NoneType' object is not callable"):
             world.run(lambda rank: rank)
         assert list(world.run(lambda rank: rank)) == [0, 1]
+
+
+TOLD_AT_ONCE = """
+import threading, psutil
+from mpviz.world import guard
+threads = [threading.Thread(target=guard.watch, args=[f"folder-{n}"]) for n in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(psutil.Process().children()))
+"""
+
+
+def test_threads_that_start_worlds_at_once_share_one_guard(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", TOLD_AT_ONCE],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.split() == ["1"]

@@ -81,7 +81,7 @@ def main() -> None:
                 small = taken
                 against = f"{peer / taken:5.1f} times as fast as plt.subplots (aim ≥ 5)"
             else:
-                against = f"{taken / small:5.1f} times the slide's time (aim ≤ 4)"
+                against = f"{taken / small:5.1f} times the slide's time (aim ≤ 3)"
             print(f"  {name:12} at {layout.world_size:6,} GPUs {taken:17.1f} ms  {against}")
     charts(small)
 

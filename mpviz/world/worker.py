@@ -162,7 +162,7 @@ class Worker:
         self._log = Log(state.rank, Table(table, state.rank, state.world_size))
         self._operations = Operations()
         self._operations.install()
-        os.register_at_fork(after_in_child=_end_with_parent)
+        os.register_at_fork(before=_note_parent, after_in_child=_end_with_parent)
 
     def done(self, job: Job) -> Outcome:
         """Do a job and tell how it ended, whatever it did."""
@@ -244,11 +244,22 @@ def _briefly(value: object) -> str:
         return "something that cannot be shown"
 
 
+_forking = 0
+"""The process that is about to fork."""
+
+
+def _note_parent() -> None:
+    global _forking
+    _forking = os.getpid()
+
+
 def _end_with_parent() -> None:
     """Let a fork of this rank die with it; only Linux can."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != _forking:
+            os._exit(0)  # it was dead before
 
 
 def _run_cell(source: str, namespace: dict[str, Any]) -> Any:

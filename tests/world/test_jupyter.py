@@ -112,7 +112,8 @@ def test_an_interrupt(kernel, source, words):
     threading.Timer(0.5, kernel.manager.interrupt_kernel).start()
     begun = time.monotonic()
     shown = kernel.run("%%ranks\n" + source)
-    assert time.monotonic() - begun < 0.5 + 2.5
+    # At once, and not at the deadline of a minute; other tests may have both cores.
+    assert time.monotonic() - begun < 0.5 + 8
     assert shown.startswith("RanksInterrupted: Interrupted.")
     assert words in shown
     assert "Traceback" not in shown

@@ -73,3 +73,16 @@ def check_divides(world_size: int, **sizes: int) -> None:
         f"({product} does not divide {world_size}); {names} may be "
         f"{listed(divisors(world_size), ' or ')}{''.join(alternatives)}"
     )
+
+
+def seconds(value: object) -> float:
+    """Return a timeout as a number.
+
+    >>> seconds(0)
+    Traceback (most recent call last):
+        ...
+    ValueError: timeout must be a number of seconds above 0, got 0
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+        raise ValueError(f"timeout must be a number of seconds above 0, got {value!r}")
+    return float(value)

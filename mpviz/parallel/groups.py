@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
+from .._checks import seconds
 from ..layout import ParallelLayout
 from ..names import GROUP_KINDS
 
@@ -108,20 +109,19 @@ start the script with torchrun --nnodes 1 --nproc-per-node 4
     """
     if not isinstance(layout, ParallelLayout):
         raise ValueError(f"init takes a ParallelLayout, got {layout!r}")
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 1e6:
-        raise ValueError(f"timeout must be a number of seconds above 0, got {timeout!r}")
+    deadline = timedelta(seconds=seconds(timeout))
     if not dist.is_initialized():
         _check_environment(layout)
         # On one machine the ranks meet on loopback, whatever the machine's name resolves to.
         if layout.nodes == 1:
             loopback = "lo0" if sys.platform == "darwin" else "lo"
             os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+        dist.init_process_group(backend, timeout=deadline)
     if dist.get_world_size() != layout.world_size:
         raise ValueError(_wrong("torch.distributed has", dist.get_world_size(), layout))
     rank = dist.get_rank()
     at = layout.coordinates(rank)
-    groups = RankGroups(rank, _groups_of(rank, layout, timedelta(seconds=timeout)))
+    groups = RankGroups(rank, _groups_of(rank, layout, deadline))
     coordinates = {f"{axis}_rank": at[axis] for axis in ("tp", "cp", "dp", "pp")}
     return ParallelState(layout, rank, layout.world_size, groups=groups, **coordinates)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._checks import whole_number
+from .._checks import seconds, whole_number
 from ..layout import ParallelLayout
 from ..names import GROUP_KINDS
 from ..rankgrid import Groups
@@ -122,7 +122,7 @@ class World:
         if not isinstance(layout, ParallelLayout):
             raise ValueError(f"a World takes a ParallelLayout, got {layout!r}")
         self.layout = layout
-        self.timeout = _seconds(timeout)
+        self.timeout = seconds(timeout)
         self.threads = _threads(threads, layout.world_size)
         self.check = bool(check)
         self.events: tuple[Event, ...] = ()
@@ -272,7 +272,7 @@ class World:
         self, job: Job, only: Iterable[int] | int | None, timeout: float | None, record: bool
     ) -> Results:
         ranks = self._ranks(only)
-        deadline = self.timeout if timeout is None else _seconds(timeout)
+        deadline = self.timeout if timeout is None else seconds(timeout)
         if record:
             job = replace(job, record_from=time.perf_counter())
         if not self._busy.acquire(blocking=False):
@@ -328,12 +328,6 @@ def _report_group(kind: str, groups: Any) -> list[int] | None:
     import torch.distributed as dist
 
     return dist.get_process_group_ranks(groups[kind]) if kind in groups else None
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-        raise ValueError(f"timeout must be a number of seconds above 0, got {value!r}")
-    return float(value)
 
 
 def _threads(value: object, world_size: int) -> int:

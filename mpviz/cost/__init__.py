@@ -5,7 +5,7 @@
 - `traffic`: what each kind of group carries in one step of a model.
 """
 
-from .collectives import (
+from .alpha_beta import (
     all_gather_seconds,
     all_reduce_seconds,
     all_to_all_seconds,

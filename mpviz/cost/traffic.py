@@ -7,12 +7,7 @@ import numpy as np
 
 from ..layout import ParallelLayout
 from ..presets import Model
-from .collectives import (
-    all_gather_seconds,
-    all_reduce_seconds,
-    all_to_all_seconds,
-    message_seconds,
-)
+from .alpha_beta import all_gather_seconds, all_reduce_seconds, all_to_all_seconds, message_seconds
 from .links import Link, Machine, machine_for
 
 _ACTIVATION, _GRADIENT = 2, 4

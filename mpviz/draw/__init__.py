@@ -12,14 +12,14 @@
 - `product`, `block`: matrices cut over tensor-parallel ranks, and the layer they are in.
 """
 
-from .grid import cluster, grid
-from .groups import compare, groups
-from .picture import Picture
-from .pieces import pieces
-from .shards import block, product
-from .timeline import timeline, timelines
-from .traffic import traffic
-from .values import outcomes, values
+from .canvas.picture import Picture
+from .gantt.timelines import timeline, timelines
+from .grids.grid import cluster, grid
+from .grids.groups import compare, groups
+from .grids.messages import traffic
+from .grids.pieces import pieces
+from .grids.values import outcomes, values
+from .tensor.product import block, product
 
 __all__ = [
     "Picture",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..draw import Picture
-from ..draw.compose import aligned
+from ..draw.canvas.page import aligned
 from .controls import Control
 from .panel import Panel
 

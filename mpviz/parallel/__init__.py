@@ -31,13 +31,13 @@ from .collectives import (
     scatter_to_tensor_model_parallel_region,
 )
 from .groups import ParallelState, RankGroups, init
+from .reference import MLP, SelfAttention
 from .tensor import (
     ColumnParallelLinear,
     RowParallelLinear,
     reduce_sequence_parallel_gradients,
 )
 from .transformer import ParallelAttention, ParallelMLP
-from .uncut import MLP, SelfAttention
 from .vocab import VocabParallelEmbedding, vocab_parallel_cross_entropy
 
 __all__ = [

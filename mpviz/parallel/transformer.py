@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ..shards.blocks import check_heads
 from .agreement import agree, check_group
 from .cutlinear import like
+from .reference import MLP, SelfAttention, attend, not_sequence_first
 from .tensor import ColumnParallelLinear, RowParallelLinear
-from .uncut import MLP, SelfAttention, attend, not_sequence_first
 
 
 class ParallelMLP(nn.Module):

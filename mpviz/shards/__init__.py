@@ -9,7 +9,7 @@
 from .blocks import Block, attention, column_parallel, mlp, row_parallel
 from .cuts import Cut, cut, times
 from .layers import Shard, held_by, layers_of
-from .steps import Collective, Local, Operator, Product, product
+from .operators import Collective, Local, Operator, Product, product
 from .symbols import SYMBOLS, copy_of, label, letters, piece_of, subscript, symbol
 
 __all__ = [

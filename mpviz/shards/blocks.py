@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from .._checks import divisors, listed, whole_number
 from .cuts import Cut
-from .steps import Collective, Local, Operator, Product, Step, multiply
+from .operators import Collective, Local, Operator, Product, Step, multiply
 
 
 @dataclass(frozen=True, repr=False)

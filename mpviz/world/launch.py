@@ -21,7 +21,7 @@ from typing import IO, Any
 from ..layout import ParallelLayout
 from . import server
 from .member import MEMBERS, Member, RankProcess
-from .preflight import StartError, address_space
+from .requirements import StartError, address_space
 
 IMPORT_DEADLINE = 120.0
 _REPLY_DEADLINE = 30.0

@@ -16,12 +16,13 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from ..layout import ParallelLayout
-from . import guard, launch, preflight
+from . import guard, launch
+from . import requirements as preflight
 from .interrupts import interrupts_held
 from .member import UNKNOWN, Member
-from .preflight import StartError
 from .protocol import Job, Operation, Outcome, Place
-from .whereabouts import is_learners
+from .requirements import StartError
+from .stack import is_learners
 
 START_DEADLINE = 120.0
 """Seconds, for up to 128 ranks; 256 on two busy cores have taken 125."""

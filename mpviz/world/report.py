@@ -14,7 +14,7 @@ from .excerpt import excerpt
 from .member import UNKNOWN
 from .pool import Run
 from .protocol import Failure, Place, is_cell
-from .whereabouts import LONGEST_CODE
+from .stack import LONGEST_CODE
 
 T = TypeVar("T")
 Errors = list[tuple[Failure, list[int]]]

@@ -35,7 +35,7 @@ def main() -> None:
     sys.path[:] = given["path"]
     os.environ |= given["environ"]
     _load_package(given["package"])
-    importlib.import_module("mpviz.world.preflight").raise_open_files()  # for all ranks
+    importlib.import_module("mpviz.world.requirements").raise_open_files()  # for all ranks
     importlib.import_module("mpviz.world.preload")
     requests.sendall(READY)
     _serve(requests)

@@ -28,13 +28,13 @@ from torch.distributed import distributed_c10d
 
 from ..layout import ParallelLayout
 from ..parallel.groups import ParallelState, init
+from .calls import Observer, Operations
 from .matching import Log
-from .operations import Observer, Operations
 from .output import Capture
 from .protocol import Job, Outcome, Place, cell_name
 from .record import Recorder
+from .stack import failure_of, place_of
 from .table import Table
-from .whereabouts import failure_of, place_of
 
 OWN_NAMES = (
     *("rank", "world_size", "tp_rank", "cp_rank", "dp_rank", "pp_rank"),

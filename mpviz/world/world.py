@@ -24,10 +24,10 @@ from .interrupts import interrupts_held
 from .launch import installed_first
 from .matching import matched
 from .pool import Pool, Run
-from .preflight import most_threads
 from .progress import Progress
 from .protocol import Job, cell_name
 from .report import DESTROYED, Diagnosis
+from .requirements import most_threads
 from .results import Results, events_of, printed
 from .unfinished import unfinished
 

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
 from mpviz import ParallelLayout, draw, presets, schedule
-from mpviz.draw.scene import Box, Scene
+from mpviz.draw.canvas.scene import Box, Scene
 from mpviz.timeline import Timeline, simulate
 
 RUNS = 25

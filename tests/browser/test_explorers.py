@@ -6,7 +6,7 @@ import pytest
 from browser.pages import eventually
 from browser.panels import PRESETS, Panel, brought_back, settings_of
 
-from mpviz.draw.scene import Box
+from mpviz.draw.canvas.scene import Box
 
 # The group keeps those who share a page in one process.
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120), pytest.mark.xdist_group("sliders")]

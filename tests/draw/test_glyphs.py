@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpviz import ParallelLayout, draw
-from mpviz.draw import glyphs
-from mpviz.draw.scene import Label
+from mpviz.draw.canvas import glyphs
+from mpviz.draw.canvas.scene import Label
 
 TWO = ParallelLayout(nodes=1, gpus_per_node=2, tp=2)
 STRANGE = [

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mpviz import ParallelLayout, draw, presets, shards
-from mpviz.draw.scene import Box, Label, Raster
-from mpviz.draw.theme import fill
+from mpviz.draw.canvas.scene import Box, Label, Raster
+from mpviz.draw.canvas.theme import fill
 from mpviz.timeline import Event, Timeline
 
 LLAMA = {name: presets.LLAMA3_405B[name].layout for name in ("8k", "128k")}

@@ -12,9 +12,9 @@ from strategies import layouts
 
 from mpviz import Event, ParallelLayout, draw, presets, shards
 from mpviz.draw import Picture
-from mpviz.draw.glyphs import box_of
-from mpviz.draw.scene import Box, Label, Raster, Scene
-from mpviz.draw.theme import MAX_WIDTH, PAPER, SMALL, contrast
+from mpviz.draw.canvas.glyphs import box_of
+from mpviz.draw.canvas.scene import Box, Label, Raster, Scene
+from mpviz.draw.canvas.theme import MAX_WIDTH, PAPER, SMALL, contrast
 from mpviz.timeline import Timeline
 
 DRAWINGS: dict[str, Callable[[ParallelLayout], Picture]] = {

@@ -6,8 +6,8 @@ import pytest
 from draw.test_legible import check
 
 from mpviz import ParallelLayout, draw
-from mpviz.draw.scene import Box, Label
-from mpviz.draw.theme import INK, PAPER
+from mpviz.draw.canvas.scene import Box, Label
+from mpviz.draw.canvas.theme import INK, PAPER
 from mpviz.world.pool import Run
 from mpviz.world.protocol import CELL, Failure, Outcome, Place
 from mpviz.world.report import Diagnosis

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mpviz import ParallelLayout, draw, presets, shards
-from mpviz.draw.scene import Box, Curve, Label
+from mpviz.draw.canvas.scene import Box, Curve, Label
 
 SLIDE = presets.SLIDE.layout
 

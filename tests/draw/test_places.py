@@ -10,9 +10,9 @@ from PIL import Image
 from strategies import dense_layouts, layouts
 
 from mpviz import ParallelLayout, draw, presets, shards
-from mpviz.draw.board import EMPTY, cluster_board, grid_board
-from mpviz.draw.scene import Box, Curve, Label, Raster
-from mpviz.draw.theme import CROSSING, MAX_WIDTH, PALETTE, PAPER, fill
+from mpviz.draw.canvas.scene import Box, Curve, Label, Raster
+from mpviz.draw.canvas.theme import CROSSING, MAX_WIDTH, PALETTE, PAPER, fill
+from mpviz.draw.grids.board import EMPTY, cluster_board, grid_board
 
 SLIDE = presets.SLIDE.layout
 HERE = 13  # vermillion

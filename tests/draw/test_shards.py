@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpviz import draw, shards
-from mpviz.draw.glyphs import box_of
-from mpviz.draw.scene import Box, Curve, Label
+from mpviz.draw.canvas.glyphs import box_of
+from mpviz.draw.canvas.scene import Box, Curve, Label
+from mpviz.draw.canvas.theme import edge, fill
 from mpviz.draw.tensor.flow import flow
 from mpviz.draw.tensor.matrices import GAP, Scale, matrix
-from mpviz.draw.theme import edge, fill
 from mpviz.shards import Cut, Operator, Product, times
 
 X = np.array([[1, 2], [3, 4]])

@@ -22,15 +22,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mpviz import draw, schedule
+from mpviz.draw.canvas.glyphs import box_of
+from mpviz.draw.canvas.scene import Box, Curve, Label, Raster
+from mpviz.draw.canvas.theme import INK, SMALL, fill
 from mpviz.draw.gantt import pixels
+from mpviz.draw.gantt.action_table import KIND_ORDER, Work
 from mpviz.draw.gantt.axis import Axis
 from mpviz.draw.gantt.boxes import Rows, boxes, lettered
-from mpviz.draw.gantt.held import bricks
-from mpviz.draw.gantt.look import BUBBLE, HELD_FACE, Look
-from mpviz.draw.gantt.work import KIND_ORDER, Work
-from mpviz.draw.glyphs import box_of
-from mpviz.draw.scene import Box, Curve, Label, Raster
-from mpviz.draw.theme import INK, SMALL, fill
+from mpviz.draw.gantt.in_flight import bricks
+from mpviz.draw.gantt.style import BUBBLE, HELD_FACE, Look
 from mpviz.timeline import Event, Timeline, simulate
 
 AXIS = Axis(33.0, 40.0, 600.0)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from strategies import layouts
 
 from mpviz import ParallelLayout, draw, presets, shards
-from mpviz.draw.scene import Raster
+from mpviz.draw.canvas.scene import Raster
 from mpviz.rankgrid import Groups
 
 SLIDE = presets.SLIDE.layout

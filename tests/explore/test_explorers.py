@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpviz import GROUP_KINDS, ParallelLayout, draw, explore, presets
-from mpviz.draw.scene import Box
+from mpviz.draw.canvas.scene import Box
 from mpviz.explore.layout import PRESETS
 
 SLIDE = presets.SLIDE.layout

@@ -20,7 +20,7 @@ from mpviz import (
     schedule,
     shards,
 )
-from mpviz.draw.scene import Label
+from mpviz.draw.canvas.scene import Label
 from mpviz.timeline import simulate
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"

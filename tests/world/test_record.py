@@ -7,7 +7,7 @@ import pytest
 
 from mpviz import Event, ParallelLayout
 from mpviz.world import World
-from mpviz.world.operations import KINDS
+from mpviz.world.calls import KINDS
 
 EVERYONE = (0, 1, 2, 3)
 # torch 2.13 renames two operations; before, the new names are not there.

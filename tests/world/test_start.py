@@ -19,10 +19,10 @@ from traitlets.config import Config
 
 import mpviz
 from mpviz import ParallelLayout, World
-from mpviz.world import preflight
+from mpviz.world import requirements as preflight
 from mpviz.world.pool import Run, _problem_of
-from mpviz.world.preflight import StartError
 from mpviz.world.protocol import Failure, Outcome, Place
+from mpviz.world.requirements import StartError
 
 LAYOUT = ParallelLayout(nodes=1, gpus_per_node=2, tp=2)
 SOON = 30.0  # on a slow machine; torch alone takes a second or two

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, log10
 
-from ..glyphs import width_of
-from ..scene import Item, Label, stroke
-from ..theme import MAX_WIDTH, QUIET, SMALL
-from .work import time_unit
+from ..canvas.glyphs import width_of
+from ..canvas.scene import Item, Label, stroke
+from ..canvas.theme import MAX_WIDTH, QUIET, SMALL
+from .action_table import time_unit
 
 AXIS_HEIGHT = 18.0
 PIXELS_PER_POINT = 192 / 72

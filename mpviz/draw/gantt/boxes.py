@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..glyphs import width_of
-from ..scene import Box, Item, Label, stroke
-from ..theme import FAINT_EDGE, INK, SMALL, ink_on
+from ..canvas.glyphs import width_of
+from ..canvas.scene import Box, Item, Label, stroke
+from ..canvas.theme import FAINT_EDGE, INK, SMALL, ink_on
+from .action_table import KIND_ORDER, Floats, Work
 from .axis import PIXELS_PER_POINT, Axis
-from .look import BUBBLE, WAIT, Look
-from .work import KIND_ORDER, Floats, Work
+from .style import BUBBLE, WAIT, Look
 
 _ROW_GAP = 4.0
 _TALLEST, _LOWEST, _HEIGHT = 30.0, 13.0, 250.0

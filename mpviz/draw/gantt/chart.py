@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
-from ..glyphs import box_of, width_of
-from ..scene import Item, Label, shifted, stroke
-from ..theme import INK, MAX_WIDTH, NORMAL, SMALL
+from ..canvas.glyphs import box_of, width_of
+from ..canvas.scene import Item, Label, shifted, stroke
+from ..canvas.theme import INK, MAX_WIDTH, NORMAL, SMALL
 from . import pixels
+from .action_table import Work, spoken
 from .axis import AXIS_HEIGHT, Axis
 from .boxes import Rows, boxes
-from .look import Look
+from .style import Look
 from .timetable import doing, moment
-from .work import Work, spoken
 
 _HEADING, _FLAG = 20.0, 14.0
 

@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ..scene import Raster
-from ..theme import PAPER, RGB
+from ..canvas.scene import Raster
+from ..canvas.theme import PAPER, RGB
+from .action_table import KIND_ORDER, Floats, Work
 from .axis import PIXELS_PER_POINT, Axis
 from .boxes import Rows
-from .look import BUBBLE, Look, held_face
-from .work import KIND_ORDER, Floats, Work
+from .style import BUBBLE, Look, held_face
 
 # Indices of colours: the shades of what is held, then tints of kinds, then their borders.
 _PAPER, _BUBBLE, _HELD = 0, 1, 2

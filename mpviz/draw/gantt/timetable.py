@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .work import KIND_ORDER, Work, spoken
+from .action_table import KIND_ORDER, Work, spoken
 
 _MOST_RANKS, _MOST_ACTIONS = 16, 24
 _MOST_COLUMNS, _LAST_COLUMNS = 64, 12

@@ -1,9 +1,9 @@
 """The figure of a block: what goes in, f, a lane for each rank, g, what comes out."""
 
 from ...shards import Block, Cut, Operator, times
-from ..glyphs import width_of
-from ..scene import Box, Label, shifted
-from ..theme import FRAME, QUIET, SMALL, TITLE
+from ..canvas.glyphs import width_of
+from ..canvas.scene import Box, Label, shifted
+from ..canvas.theme import FRAME, QUIET, SMALL, TITLE
 from .lanes import Lanes
 from .matrices import fan_of, least_length, lies, matrix
 from .pieces import Panel, Piece, arrow, beside, panel

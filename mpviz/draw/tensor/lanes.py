@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ...shards import Cut, Local, Product, times
-from ..glyphs import width_of
-from ..scene import Box, Item, Label, shifted
-from ..theme import NORMAL, PAPER, QUIET, SMALL, edge, fill, ink_on, mixed
+from ..canvas.glyphs import width_of
+from ..canvas.scene import Box, Item, Label, shifted
+from ..canvas.theme import NORMAL, PAPER, QUIET, SMALL, edge, fill, ink_on, mixed
 from .matrices import drawn_ranks
 from .pieces import Piece, arrow
 from .steps import Inner, done_by, heads_of, named, stages_of

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...shards import Cut, times
-from ..glyphs import width_of
-from ..scene import Box, Item, Label
-from ..theme import FAINT_EDGE, FRAME, NORMAL, QUIET, SMALL, edge, fill, ink_on
+from ..canvas.glyphs import width_of
+from ..canvas.scene import Box, Item, Label
+from ..canvas.theme import FAINT_EDGE, FRAME, NORMAL, QUIET, SMALL, edge, fill, ink_on
 from .numbers import CELL_HEIGHT, MOST_PARTS, Rows
 from .steps import named
 

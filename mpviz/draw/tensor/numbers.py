@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..._checks import listed
 from ...shards import Cut, Product, times
-from ..glyphs import width_of
-from ..theme import SMALL
+from ..canvas.glyphs import width_of
+from ..canvas.theme import SMALL
 
 Array = NDArray[np.float64]
 Rows = tuple[tuple[str, ...], ...]

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from ..glyphs import box_of
-from ..scene import Box, Curve, Item, Label, shifted
-from ..theme import QUIET
+from ..canvas.glyphs import box_of
+from ..canvas.scene import Box, Curve, Item, Label, shifted
+from ..canvas.theme import QUIET
 
 Piece = tuple[list[Item], float]
 """Items from x = 0 to a width, around y = 0."""

@@ -28,9 +28,9 @@ from .letters import (
     written,
 )
 from .mail import Mail
+from .preflight import TIMEOUT, Given, begin
 from .split import warm_up
 from .stage import Stage
-from .start import TIMEOUT, Given, begin
 
 _AHEAD = 2
 """Messages for which there is room before they are needed. More would hold what no plan counts."""

@@ -4,10 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...schedule import KINDS
-from ..glyphs import width_of
-from ..scene import Box, Item, Label, shifted
-from ..theme import FAINT_EDGE, FRAME, MAX_WIDTH, PALETTE, PAPER, QUIET, RGB, SMALL, edge, mixed
-from .work import KIND_ORDER
+from ..canvas.glyphs import width_of
+from ..canvas.scene import Box, Item, Label, shifted
+from ..canvas.theme import (
+    FAINT_EDGE,
+    FRAME,
+    MAX_WIDTH,
+    PALETTE,
+    PAPER,
+    QUIET,
+    RGB,
+    SMALL,
+    edge,
+    mixed,
+)
+from .action_table import KIND_ORDER
 
 BUBBLE: RGB = FRAME
 WAIT = mixed(QUIET, PAPER, 0.4)

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from ..layout import ParallelLayout
+from ...layout import ParallelLayout
+from ..canvas.glyphs import width_of
+from ..canvas.page import page
+from ..canvas.picture import Picture
+from ..canvas.scene import Item, Label, shifted
+from ..canvas.theme import INK, MAX_WIDTH, NORMAL, SMALL
 from .board import Board, cluster_board, grid_board
-from .compose import Skin, cells, page, table
-from .glyphs import width_of
+from .cells import Skin, cells, table
 from .grid import placed
 from .grouping import Grouping
 from .legend import HEADROOM, frames, legend_of, links
-from .picture import Picture
-from .scene import Item, Label, shifted
-from .theme import INK, MAX_WIDTH, NORMAL, SMALL
 
 _MOST_LINKED = 64
 _LINE = 15.0

@@ -7,26 +7,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from .. import shards
-from ..layout import ParallelLayout
-from ..rankgrid import Ranks
+from ... import shards
+from ...layout import ParallelLayout
+from ...rankgrid import Ranks
+from ..canvas.page import Panel, heading, page, swatches
+from ..canvas.picture import Picture
+from ..canvas.theme import MAX_WIDTH, PALETTE, PAPER, RGB, mixed
 from .board import Board, cluster_board, grid_board
+from .cells import FADED, FILLS, SWATCHES, Skin, cells, cycled, table
 from .closeup import closeup
-from .compose import (
-    FADED,
-    FILLS,
-    SWATCHES,
-    Panel,
-    Skin,
-    cells,
-    cycled,
-    heading,
-    page,
-    swatches,
-    table,
-)
-from .picture import Picture
-from .theme import MAX_WIDTH, PALETTE, PAPER, RGB, mixed
 
 _COPY_NOTE = "subscript: model copy · small number: GPU (rank)"
 _CP_NOTE = "cp ranks of a copy hold the same parameters, each for its own part of every sequence"

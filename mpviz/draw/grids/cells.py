@@ -2,22 +2,18 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from math import ceil
 
 import numpy as np
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from .board import EMPTY, Board
-from .glyphs import width_of
-from .picture import Picture
-from .scene import Box, Item, Label, Raster, Scene, shifted, stroke
-from .theme import (
+from ..canvas.glyphs import width_of
+from ..canvas.page import Panel, aligned, chip_of, elided
+from ..canvas.scene import Box, Item, Label, Raster, stroke
+from ..canvas.theme import (
     FAINT_EDGE,
     FRAME,
     INK,
-    MAX_WIDTH,
     NORMAL,
     PAPER,
     QUIET,
@@ -25,11 +21,11 @@ from .theme import (
     SMALL,
     SYMBOL,
     TICK,
-    TITLE,
     edge_of,
     fill,
     ink_on,
 )
+from .board import EMPTY, Board
 
 SWATCHES = 24
 """Distinct backgrounds; more pieces or groups use them again from the start."""
@@ -39,12 +35,6 @@ FILLS = tuple(fill(index) for index in range(SWATCHES))
 FADED = 255
 """The colour index of a rank that is not spoken of."""
 
-Panel = tuple[list[Item], float, float]
-"""A part of a picture: its items, its width and its height."""
-
-_MARGIN = 12.0
-_LINE = 14.0
-_HEADING = 20.0
 _FADED_PIXEL: RGB = (0.92, 0.92, 0.92)
 _MOST_ROWS, _MOST_COLUMNS = 12, 10
 
@@ -93,67 +83,6 @@ class Skin:
 def cycled(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return colour indices for any number of pieces, copies or groups."""
     return (indices % SWATCHES).astype(np.uint8)
-
-
-# ---- the page
-
-
-def page(
-    title: str,
-    parts: Sequence[tuple[Sequence[Item], float, float]],
-    notes: Sequence[str],
-    text: str,
-    ax: Axes | None,
-    *,
-    beside: bool = False,
-) -> Picture:
-    """Put a title above the parts and notes below them.
-
-    Each part is its items with their width and height; parts stand side by side or one below
-    the other.
-    """
-    items: list[Item] = []
-    x, y, right, bottom = _MARGIN, _MARGIN + 1.9 * TITLE, 0.0, 0.0
-    for part, width, height in parts:
-        items += shifted(part, x, y)
-        right, bottom = max(right, x + width), max(bottom, y + height)
-        if beside:
-            x = right + 2 * _MARGIN
-        else:
-            y = bottom + _MARGIN
-    items.append(Label(_MARGIN, _MARGIN + TITLE / 2, title, TITLE, bold=True))
-    right = max(right, _MARGIN + width_of(title, TITLE, bold=True))
-    for number, note in enumerate(notes):
-        items.append(Label(_MARGIN, bottom + (number + 1) * _LINE, note, SMALL, QUIET))
-        right = max(right, _MARGIN + width_of(note, SMALL))
-    scene = Scene(right + _MARGIN, bottom + len(notes) * _LINE + _MARGIN, tuple(items))
-    return Picture(scene, f"{title}\n{text}", ax)
-
-
-def heading(words: str, part: Panel) -> Panel:
-    """Return a part of a picture under its name."""
-    items, width, height = part
-    name = Label(0, NORMAL / 2, words, NORMAL, bold=True)
-    width = max(width, width_of(words, NORMAL, bold=True))
-    return [name, *shifted(items, 0, _HEADING)], width, _HEADING + height
-
-
-def swatches(named: Mapping[RGB, str]) -> Panel:
-    """Return a line of colours with what each stands for."""
-    items: list[Item] = []
-    x, y, right = 0.0, 0.0, 0.0
-    for color, words in named.items():
-        width = 15 + width_of(words, SMALL)
-        if x and x + width > MAX_WIDTH:
-            x, y = 0.0, y + _LINE
-        items.append(Box(x, y, 10, 10, color, edge_of(color)))
-        items.append(Label(x + 15, y + 5, words, SMALL))
-        right = max(right, x + width)
-        x += width + 18
-    return items, right, y + 10
-
-
-# ---- cells
 
 
 def cells(board: Board, skin: Skin, under: Sequence[Item] = ()) -> Panel:
@@ -220,13 +149,6 @@ def _tagged(x: float, y: float, tag: str, chip: RGB | None, ink: RGB, size: floa
     return list(chip_of(x, y, tag, chip, size))
 
 
-def chip_of(x: float, y: float, tag: str, ground: RGB, size: float) -> tuple[Box, Label]:
-    """Return a tag on a ground of its own, around a point."""
-    width, height = width_of(tag, size, bold=True) + 5, size + 1.5
-    box = Box(x - width / 2, y - height / 2, width, height, ground, QUIET, 0.8)
-    return box, Label(x, y, tag, size, ink_on(ground), "center", bold=True)
-
-
 def _titles(board: Board) -> list[Item]:
     """Return the names of blocks, rows and columns."""
     items: list[Item] = []
@@ -290,7 +212,7 @@ def table(board: Board, skin: Skin) -> str:
     """Return the board in characters; of a large one, its corners."""
     count, rows, _ = board.blocks.shape
     lines = [["", "", *board.column_titles]] if board.column_titles else []
-    wanted = _elided(count * rows, _MOST_ROWS if board.fine else count * rows)
+    wanted = elided(count * rows, _MOST_ROWS if board.fine else count * rows)
     for line in wanted:
         if line is None:
             lines.append(["⋮"])
@@ -305,24 +227,6 @@ def table(board: Board, skin: Skin) -> str:
     return aligned(lines)
 
 
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Join words to lines with straight columns; empty columns vanish."""
-    widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
-    return "\n".join(
-        "  ".join(
-            word.ljust(width) for word, width in zip(line, widths, strict=False) if width
-        ).rstrip()
-        for line in lines
-    )
-
-
-def _elided(count: int, most: int) -> list[int | None]:
-    """Return the numbers below ``count``; None stands for those left out of the middle."""
-    if count <= most:
-        return list(range(count))
-    return [*range(most - 2), None, count - 1]
-
-
 def _shortened(line: list[str]) -> list[str]:
-    kept = _elided(len(line), _MOST_COLUMNS)
+    kept = elided(len(line), _MOST_COLUMNS)
     return ["…" if index is None else line[index] for index in kept]

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..rankgrid import Ranks
+from ...rankgrid import Ranks
+from ..canvas.glyphs import width_of
+from ..canvas.page import Panel, heading
+from ..canvas.theme import MAX_WIDTH, NORMAL, SMALL
 from .board import PIXELS_PER_POINT, ROOMY, TIGHT, Board
-from .compose import Panel, Skin, cells, heading
-from .glyphs import width_of
-from .theme import MAX_WIDTH, NORMAL, SMALL
+from .cells import Skin, cells
 
 _TALLEST, _TALLEST_PIXELS = 150.0, 260.0
 _LOWEST, _LABEL_GAP = 16.0, 10.0

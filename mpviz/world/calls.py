@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
 from .protocol import Operation
-from .whereabouts import is_learners
+from .stack import is_learners
 
 
 class _Kind(NamedTuple):

@@ -7,14 +7,14 @@ from typing import NoReturn
 import numpy as np
 from matplotlib.axes import Axes
 
-from .. import shards
-from ..layout import ParallelLayout
-from .compose import Panel, aligned, page
-from .glyphs import width_of
+from ... import shards
+from ...layout import ParallelLayout
+from ..canvas.glyphs import width_of
+from ..canvas.page import Panel, aligned, page
+from ..canvas.picture import Picture
+from ..canvas.scene import Box, Curve, Item, Label, stroke
+from ..canvas.theme import INK, MAX_WIDTH, NORMAL, QUIET, RGB, SMALL, SYMBOL, edge_of, ink_on, mixed
 from .grid import piece_colors
-from .picture import Picture
-from .scene import Box, Curve, Item, Label, stroke
-from .theme import INK, MAX_WIDTH, NORMAL, QUIET, RGB, SMALL, SYMBOL, edge_of, ink_on, mixed
 
 _WIDTH, _HEIGHT = 440.0, 124.0
 _CUT, _OVERHANG = 8.0, 7.0

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from math import ceil
 
-from ..scene import Box, Item, Label, stroke
-from ..theme import FAINT_EDGE, MAX_WIDTH, SMALL
+from ..canvas.scene import Box, Item, Label, stroke
+from ..canvas.theme import FAINT_EDGE, MAX_WIDTH, SMALL
 from . import pixels
+from .action_table import Work
 from .axis import Axis
 from .boxes import Rows
-from .look import HELD_EDGE, HELD_FACE, Look
-from .work import Work
+from .style import HELD_EDGE, HELD_FACE, Look
 
 _SHARE, _HEIGHT = 0.9, 165.0
 _LOWEST_BRICK = 2.0

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from ..timeline import Event
-from .board import check_rows
-from .compose import SWATCHES, Panel, aligned, page, swatches
-from .gantt.axis import AXIS_HEIGHT, Axis
-from .glyphs import width_of
-from .picture import Picture
-from .scene import Box, Item, Label
-from .theme import FRAME, INK, MAX_WIDTH, RGB, SMALL, edge_of, fill, ink_on
+from ...timeline import Event
+from ..canvas.glyphs import width_of
+from ..canvas.page import Panel, aligned, page, swatches
+from ..canvas.picture import Picture
+from ..canvas.scene import Box, Item, Label
+from ..canvas.theme import FRAME, INK, MAX_WIDTH, RGB, SMALL, edge_of, fill, ink_on
+from ..grids.board import check_rows
+from ..grids.cells import SWATCHES
+from .axis import AXIS_HEIGHT, Axis
 
 _TRACK, _LANE_GAP = 16.0, 6.0
 _NARROWEST = 1.5

@@ -7,13 +7,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from ..layout import ParallelLayout
+from ...layout import ParallelLayout
+from ..canvas.glyphs import width_of
+from ..canvas.page import page, swatches
+from ..canvas.picture import Picture
+from ..canvas.theme import MAX_WIDTH, NORMAL
 from .board import check_drawable, grid_board
-from .compose import FADED, FILLS, SWATCHES, Skin, cells, page, swatches, table
-from .glyphs import width_of
+from .cells import FADED, FILLS, SWATCHES, Skin, cells, table
 from .grid import placed
-from .picture import Picture
-from .theme import MAX_WIDTH, NORMAL
 
 _LONGEST_DRAWN, _LONGEST_WRITTEN = 24, 60
 _NARROWEST, _ROW = 58.0, 40.0

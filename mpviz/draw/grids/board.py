@@ -14,11 +14,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import shards
-from ..layout import ParallelLayout
-from ..rankgrid import Ranks
-from .glyphs import width_of
-from .theme import NORMAL, SMALL, TICK
+from ... import shards
+from ...layout import ParallelLayout
+from ...rankgrid import Ranks
+from ..canvas.glyphs import width_of
+from ..canvas.theme import NORMAL, SMALL, TICK
 
 _Kind = TypeVar("_Kind", np.uint8, np.intp)
 

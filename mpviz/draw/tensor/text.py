@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from ...shards import Block, Cut, Product, times
-from ..compose import aligned
+from ..canvas.page import aligned
 from .equation import Words
 from .matrices import drawn_ranks
 from .numbers import in_a_line, uncut

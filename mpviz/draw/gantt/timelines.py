@@ -5,18 +5,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..timeline import Event, Timeline
-from .board import check_rows
-from .compose import page
-from .gantt.boxes import Rows, lettered
-from .gantt.chart import chart, shared_axis
-from .gantt.held import meaning, strip
-from .gantt.look import Look, legend
-from .gantt.timetable import timetable
-from .gantt.work import Work
-from .operations import operations
-from .picture import Picture
-from .scene import Item
+from ...timeline import Event, Timeline
+from ..canvas.page import page
+from ..canvas.picture import Picture
+from ..canvas.scene import Item
+from ..grids.board import check_rows
+from .action_table import Work
+from .boxes import Rows, lettered
+from .chart import chart, shared_axis
+from .in_flight import meaning, strip
+from .recorded import operations
+from .style import Look, legend
+from .timetable import timetable
 
 _MOST_SPANS = 8
 

@@ -5,20 +5,20 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from .._checks import listed
-from ..shards import Block, Cut, Operator, Product, times
-from ..shards import product as product_of
-from .board import check_rows
-from .compose import page
-from .picture import Picture
-from .scene import Label
-from .tensor.equation import Words, equation
-from .tensor.flow import flow
-from .tensor.matrices import Scale
-from .tensor.numbers import Written, cell_width
-from .tensor.pieces import Panel
-from .tensor.steps import parted
-from .tensor.telling import lanes, printed, products
+from ..._checks import listed
+from ...shards import Block, Cut, Operator, Product, times
+from ...shards import product as product_of
+from ..canvas.page import page
+from ..canvas.picture import Picture
+from ..canvas.scene import Label
+from ..grids.board import check_rows
+from .equation import Words, equation
+from .flow import flow
+from .matrices import Scale
+from .numbers import Written, cell_width
+from .pieces import Panel
+from .steps import parted
+from .text import lanes, printed, products
 
 _LONGEST = (140.0, 120.0, 100.0, 80.0)
 _TALLEST = 1200.0

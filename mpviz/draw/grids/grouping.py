@@ -6,14 +6,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..layout import ParallelLayout
-from ..names import GROUP_KINDS
-from ..rankgrid import Groups
-from ..shards import letters
+from ...layout import ParallelLayout
+from ...names import GROUP_KINDS
+from ...rankgrid import Groups
+from ...shards import letters
+from ..canvas.page import aligned
+from ..canvas.theme import PAPER, RGB
 from .board import check_drawable
-from .compose import FADED, FILLS, SWATCHES, Skin, aligned, cycled
+from .cells import FADED, FILLS, SWATCHES, Skin, cycled
 from .grid import piece_skin
-from .theme import PAPER, RGB
 
 _MOST_LISTED = 16
 _MOST_MEMBERS = 8

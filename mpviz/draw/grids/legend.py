@@ -5,13 +5,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..rankgrid import Ranks
+from ...rankgrid import Ranks
+from ..canvas.glyphs import width_of
+from ..canvas.page import Panel, chip_of
+from ..canvas.scene import Box, Curve, Item, Label
+from ..canvas.theme import CROSSING, MAX_WIDTH, QUIET, SMALL, edge, fill
 from .board import EMPTY, Board
-from .compose import Panel, chip_of
-from .glyphs import width_of
 from .grouping import Grouping, name_of
-from .scene import Box, Curve, Item, Label
-from .theme import CROSSING, MAX_WIDTH, QUIET, SMALL, edge, fill
 
 HEADROOM = 30.0
 """Free space above and below a node that its links need."""

@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from ..timeline import Event, sent_bytes
-from .compose import aligned, page
-from .glyphs import width_of
-from .picture import Picture
-from .scene import Box, Item, Label
-from .theme import FAINT_EDGE, PALETTE, PAPER, QUIET, SMALL, ink_on, mixed
+from ...timeline import Event, sent_bytes
+from ..canvas.glyphs import width_of
+from ..canvas.page import aligned, page
+from ..canvas.picture import Picture
+from ..canvas.scene import Box, Item, Label
+from ..canvas.theme import FAINT_EDGE, PALETTE, PAPER, QUIET, SMALL, ink_on, mixed
 
 _MOST_RANKS = 64
 _ROW = 20.0

@@ -1,0 +1,98 @@
+"""The page: panels below or beside one another under a title, with notes, and their text."""
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+
+from matplotlib.axes import Axes
+
+from .glyphs import width_of
+from .picture import Picture
+from .scene import Box, Item, Label, Scene, shifted
+from .theme import MAX_WIDTH, NORMAL, QUIET, RGB, SMALL, TITLE, edge_of, ink_on
+
+Panel = tuple[list[Item], float, float]
+"""A part of a picture: its items, its width and its height."""
+
+_MARGIN = 12.0
+_LINE = 14.0
+_HEADING = 20.0
+
+
+def page(
+    title: str,
+    parts: Sequence[tuple[Sequence[Item], float, float]],
+    notes: Sequence[str],
+    text: str,
+    ax: Axes | None,
+    *,
+    beside: bool = False,
+) -> Picture:
+    """Put a title above the parts and notes below them.
+
+    Each part is its items with their width and height; parts stand side by side or one below
+    the other.
+    """
+    items: list[Item] = []
+    x, y, right, bottom = _MARGIN, _MARGIN + 1.9 * TITLE, 0.0, 0.0
+    for part, width, height in parts:
+        items += shifted(part, x, y)
+        right, bottom = max(right, x + width), max(bottom, y + height)
+        if beside:
+            x = right + 2 * _MARGIN
+        else:
+            y = bottom + _MARGIN
+    items.append(Label(_MARGIN, _MARGIN + TITLE / 2, title, TITLE, bold=True))
+    right = max(right, _MARGIN + width_of(title, TITLE, bold=True))
+    for number, note in enumerate(notes):
+        items.append(Label(_MARGIN, bottom + (number + 1) * _LINE, note, SMALL, QUIET))
+        right = max(right, _MARGIN + width_of(note, SMALL))
+    scene = Scene(right + _MARGIN, bottom + len(notes) * _LINE + _MARGIN, tuple(items))
+    return Picture(scene, f"{title}\n{text}", ax)
+
+
+def heading(words: str, part: Panel) -> Panel:
+    """Return a part of a picture under its name."""
+    items, width, height = part
+    name = Label(0, NORMAL / 2, words, NORMAL, bold=True)
+    width = max(width, width_of(words, NORMAL, bold=True))
+    return [name, *shifted(items, 0, _HEADING)], width, _HEADING + height
+
+
+def swatches(named: Mapping[RGB, str]) -> Panel:
+    """Return a line of colours with what each stands for."""
+    items: list[Item] = []
+    x, y, right = 0.0, 0.0, 0.0
+    for color, words in named.items():
+        width = 15 + width_of(words, SMALL)
+        if x and x + width > MAX_WIDTH:
+            x, y = 0.0, y + _LINE
+        items.append(Box(x, y, 10, 10, color, edge_of(color)))
+        items.append(Label(x + 15, y + 5, words, SMALL))
+        right = max(right, x + width)
+        x += width + 18
+    return items, right, y + 10
+
+
+def chip_of(x: float, y: float, tag: str, ground: RGB, size: float) -> tuple[Box, Label]:
+    """Return a tag on a ground of its own, around a point."""
+    width, height = width_of(tag, size, bold=True) + 5, size + 1.5
+    box = Box(x - width / 2, y - height / 2, width, height, ground, QUIET, 0.8)
+    return box, Label(x, y, tag, size, ink_on(ground), "center", bold=True)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Join words to lines with straight columns; empty columns vanish."""
+    widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
+    return "\n".join(
+        "  ".join(
+            word.ljust(width) for word, width in zip(line, widths, strict=False) if width
+        ).rstrip()
+        for line in lines
+    )
+
+
+def elided(count: int, most: int) -> list[int | None]:
+    """Return the numbers below ``count``; None stands for those left out of the middle."""
+    if count <= most:
+        return list(range(count))
+    return [*range(most - 2), None, count - 1]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
@@ -10,8 +11,14 @@ from .picture import Picture
 from .scene import Box, Item, Label, Scene, shifted
 from .theme import MAX_WIDTH, NORMAL, QUIET, RGB, SMALL, TITLE, edge_of, ink_on
 
-Panel = tuple[list[Item], float, float]
-"""A part of a picture: its items, its width and its height."""
+
+class Panel(NamedTuple):
+    """A part of a picture: its items, and its size in points."""
+
+    items: list[Item]
+    width: float
+    height: float
+
 
 _MARGIN = 12.0
 _LINE = 14.0
@@ -20,7 +27,7 @@ _HEADING = 20.0
 
 def page(
     title: str,
-    parts: Sequence[tuple[Sequence[Item], float, float]],
+    parts: Sequence[Panel],
     notes: Sequence[str],
     text: str,
     ax: Axes | None,
@@ -55,7 +62,7 @@ def heading(words: str, part: Panel) -> Panel:
     items, width, height = part
     name = Label(0, NORMAL / 2, words, NORMAL, bold=True)
     width = max(width, width_of(words, NORMAL, bold=True))
-    return [name, *shifted(items, 0, _HEADING)], width, _HEADING + height
+    return Panel([name, *shifted(items, 0, _HEADING)], width, _HEADING + height)
 
 
 def swatches(named: Mapping[RGB, str]) -> Panel:
@@ -70,7 +77,7 @@ def swatches(named: Mapping[RGB, str]) -> Panel:
         items.append(Label(x + 15, y + 5, words, SMALL))
         right = max(right, x + width)
         x += width + 18
-    return items, right, y + 10
+    return Panel(items, right, y + 10)
 
 
 def chip_of(x: float, y: float, tag: str, ground: RGB, size: float) -> tuple[Box, Label]:

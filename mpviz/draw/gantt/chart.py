@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
 from ..canvas.glyphs import box_of, width_of
+from ..canvas.page import Panel
 from ..canvas.scene import Item, Label, shifted, stroke
 from ..canvas.theme import INK, MAX_WIDTH, NORMAL, SMALL
 from . import pixels
@@ -25,9 +26,7 @@ def shared_axis(works: Sequence[Work]) -> Axis:
     return Axis.beside(max(work.seconds for work in works), f"rank {ranks - 1}", tail)
 
 
-def chart(
-    result: str, work: Work, axis: Axis, rows: Rows, look: Look, at: float | None
-) -> tuple[list[Item], float, float]:
+def chart(result: str, work: Work, axis: Axis, rows: Rows, look: Look, at: float | None) -> Panel:
     """Return one chart under its result, with its axis."""
     height = work.pp * rows.pitch
     items = rows.names(work.pp)
@@ -42,7 +41,7 @@ def chart(
         labels = [item for item in items if isinstance(item, Label) and item.y < height]
         items += _moment(work, axis, rows, at, labels)
     heading = Label(0, NORMAL / 2, result, NORMAL, bold=True)
-    return [heading, *shifted(items, 0, above)], MAX_WIDTH, above + height + AXIS_HEIGHT
+    return Panel([heading, *shifted(items, 0, above)], MAX_WIDTH, above + height + AXIS_HEIGHT)
 
 
 def _moment(work: Work, axis: Axis, rows: Rows, at: float, labels: list[Label]) -> list[Item]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from math import ceil
 
+from ..canvas.page import Panel
 from ..canvas.scene import Box, Item, Label, stroke
 from ..canvas.theme import FAINT_EDGE, MAX_WIDTH, SMALL
 from . import pixels
@@ -15,9 +16,7 @@ _SHARE, _HEIGHT = 0.9, 165.0
 _LOWEST_BRICK = 2.0
 
 
-def strip(
-    work: Work, axis: Axis, chart: Rows, look: Look, most: int
-) -> tuple[list[Item], float, float]:
+def strip(work: Work, axis: Axis, chart: Rows, look: Look, most: int) -> Panel:
     """Return a row for each rank, as high as ``most`` activations, and its peak at the right."""
     rows = _rows(chart)
     items: list[Item] = rows.names(work.pp)
@@ -29,7 +28,7 @@ def strip(
         if rank < work.pp:
             peak = f"peak {work.timeline.peak_in_flight[rank]}"
             items.append(Label(axis.right + 6, rows.middle(rank), peak, SMALL))
-    return items, MAX_WIDTH, work.pp * rows.pitch
+    return Panel(items, MAX_WIDTH, work.pp * rows.pitch)
 
 
 def meaning(chart: Rows, look: Look, most: int) -> str:

@@ -78,7 +78,7 @@ def _lanes(
         if width_of(event.name, SMALL) + 6 <= width:
             middle = (x + width / 2, y + _TRACK / 2 - 1)
             items.append(Label(*middle, event.name, SMALL, ink_on(face), "center"))
-    return [*items, *axis.items(bottom)], MAX_WIDTH, bottom + AXIS_HEIGHT
+    return Panel([*items, *axis.items(bottom)], MAX_WIDTH, bottom + AXIS_HEIGHT)
 
 
 def _tracks(events: Sequence[Event]) -> tuple[list[int], int]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ...schedule import KINDS
 from ..canvas.glyphs import width_of
+from ..canvas.page import Panel
 from ..canvas.scene import Box, Item, Label, shifted
 from ..canvas.theme import (
     FAINT_EDGE,
@@ -79,9 +80,7 @@ def held_face(share: float) -> RGB:
     return mixed(HELD_FACE, PAPER, 0.8 * (1 - share))
 
 
-def legend(
-    look: Look, kinds: Sequence[int], *, waits: bool, held: str
-) -> tuple[list[Item], float, float]:
+def legend(look: Look, kinds: Sequence[int], *, waits: bool, held: str) -> Panel:
     """Return samples and their meaning, with their width and height.
 
     ``held`` is what stands beside the colour of activations; nothing if there are none.
@@ -104,7 +103,7 @@ def legend(
         items += [*shifted(sample, x, y), Label(x + start, y + _SIDE / 2, words, SMALL)]
         right = max(right, x + width)
         x += width + _GAP
-    return items, right, y + _SIDE
+    return Panel(items, right, y + _SIDE)
 
 
 def _sample(look: Look, kind: int) -> list[Box]:

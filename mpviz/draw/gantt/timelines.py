@@ -6,9 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ...timeline import Event, Timeline
-from ..canvas.page import page
+from ..canvas.page import Panel, page
 from ..canvas.picture import Picture
-from ..canvas.scene import Item
 from ..grids.board import check_rows
 from .action_table import Work
 from .boxes import Rows, lettered
@@ -19,8 +18,6 @@ from .style import Look, legend
 from .timetable import timetable
 
 _MOST_SPANS = 8
-
-Part = tuple[list[Item], float, float]
 
 
 def timeline(
@@ -151,7 +148,7 @@ def _pictured(
     letters = not rows.fine and all(lettered(work, axis) for work in drawn)
     look = Look(max(work.chunks for work in drawn), letters, low=not rows.all_named)
     most = max(1, *(max(work.timeline.peak_in_flight) for work in drawn))
-    parts: list[Part] = []
+    parts: list[Panel] = []
     lines: list[str] = []
     for name, work in works.items():
         result = f"{name}: {work.result}" if name else work.result

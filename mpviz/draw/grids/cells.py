@@ -88,14 +88,14 @@ def cycled(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
 def cells(board: Board, skin: Skin, under: Sequence[Item] = ()) -> Panel:
     """Return the items of a board, with its width and height; ``under`` lies below its cells."""
     if board.fine:
-        return [*_fine_titles(board), _pixels(board, skin)], *board.size
+        return Panel([*_fine_titles(board), _pixels(board, skin)], *board.size)
     items = _titles(board)
     if board.framed:
         items += [Box(*around, FRAME, FAINT_EDGE) for around in board.enclosures()]
     items += under
     for rank, frame in board.frames.items():
         items += _cell(board, skin, rank, frame)
-    return items, *board.size
+    return Panel(items, *board.size)
 
 
 def _pixels(board: Board, skin: Skin) -> Raster:

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from ...layout import ParallelLayout
 from ..canvas.glyphs import width_of
-from ..canvas.page import page
+from ..canvas.page import Panel, page
 from ..canvas.picture import Picture
 from ..canvas.scene import Item, Label, shifted
 from ..canvas.theme import INK, MAX_WIDTH, NORMAL, SMALL
@@ -62,14 +62,14 @@ def groups(
     board, skin, under = _board(grouping, on, MAX_WIDTH)
     if board.fine:
         return _of_pixels(grouping, board, skin, ax)
-    items, width, height = cells(board, skin, under)
-    legend, legend_width, legend_height = legend_of(grouping, height)
-    beside = width + legend_width + 24 <= MAX_WIDTH
+    drawn = cells(board, skin, under)
+    legend = legend_of(grouping, drawn.height)
+    beside = drawn.width + legend.width + 24 <= MAX_WIDTH
     if not beside:
-        legend, legend_width, legend_height = legend_of(grouping, 0)
+        legend = legend_of(grouping, 0)
     return page(
         grouping.title,
-        [(items, width, height), (legend, legend_width, legend_height)],
+        [drawn, legend],
         [grouping.verdict],
         _text(grouping, board, skin),
         ax,
@@ -140,7 +140,7 @@ def compare(
             for line, words in enumerate(crossings.split(": "))
         ]
         widths = [width, *(width_of(each.text, each.size, each.bold) for each in (heading, *below))]
-        parts.append(([heading, *shifted(items, 0, 22), *below], max(widths), height + 56))
+        parts.append(Panel([heading, *shifted(items, 0, 22), *below], max(widths), height + 56))
         lines += [name, table(board, skin), crossings]
     title = f"{names[0]} against {names[1]}: {grouping.groups.kind} groups"
     return page(title, parts, [], "\n".join(lines), ax, beside=True)

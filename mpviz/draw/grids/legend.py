@@ -132,4 +132,4 @@ def legend_of(grouping: Grouping, height: float, *, colored: bool = False) -> Pa
     if left_out and grouping.focus is None:
         items.append(Label(0, (lines + 0.5) * _LINE, f"… {left_out:,} more", SMALL, QUIET))
         lines += 1
-    return items, columns_used * column_width, lines * _LINE
+    return Panel(items, columns_used * column_width, lines * _LINE)

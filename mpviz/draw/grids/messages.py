@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ...timeline import Event, sent_bytes
 from ..canvas.glyphs import width_of
-from ..canvas.page import aligned, page
+from ..canvas.page import Panel, aligned, page
 from ..canvas.picture import Picture
 from ..canvas.scene import Box, Item, Label
 from ..canvas.theme import FAINT_EDGE, PALETTE, PAPER, QUIET, SMALL, ink_on, mixed
@@ -54,9 +54,7 @@ def traffic(events: Iterable[Event], world_size: int, *, ax: Axes | None = None)
     return page(title, [_matrix(matrix, words)], [note], text, ax)
 
 
-def _matrix(
-    matrix: NDArray[np.int64], words: Sequence[Sequence[str]]
-) -> tuple[list[Item], float, float]:
+def _matrix(matrix: NDArray[np.int64], words: Sequence[Sequence[str]]) -> Panel:
     world_size, most = len(matrix), max(1, int(matrix.max()))
     longest = max(width_of(word, SMALL) for row in words for word in row)
     width = max(24.0, longest + 6, width_of(str(world_size - 1), SMALL) + 6)
@@ -72,7 +70,7 @@ def _matrix(
             middle = (x + width / 2 - 1, y + _ROW / 2 - 1)
             word = words[sender][receiver]
             items.append(Label(*middle, word, SMALL, ink_on(face), "center"))
-    return items, 30 + world_size * width, 16 + world_size * _ROW
+    return Panel(items, 30 + world_size * width, 16 + world_size * _ROW)
 
 
 def _unit(most: int) -> tuple[str, float]:

@@ -161,7 +161,7 @@ class _Rectangle:
                 items.append(_cut(x - _CUT / 2, _ABOVE, x - _CUT / 2, bottom))
         if self.layers:
             items.append(Label(0, bottom + _BELOW - 8, "layers", SMALL, QUIET))
-        return items, right + _OVERHANG, bottom + (_BELOW if self.layers else _OVERHANG)
+        return Panel(items, right + _OVERHANG, bottom + (_BELOW if self.layers else _OVERHANG))
 
     def _piece(self, row: int, stage: int) -> Iterator[Item]:
         x = _HEAD + stage * (self.width + _CUT)

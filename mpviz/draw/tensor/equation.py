@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ...shards import Cut, Operator, Product, times
 from ..canvas.glyphs import width_of
+from ..canvas.page import Panel
 from ..canvas.scene import Item, Label, shifted
 from ..canvas.theme import MAX_WIDTH, NORMAL, QUIET, SMALL, SYMBOL, TITLE
 from .matrices import Scale, addend, drawn_ranks, fan_of, lies, matrix
 from .numbers import Rows
-from .pieces import Panel, Piece, arrow, below, beside, panel
+from .pieces import Piece, arrow, below, beside, panel
 from .steps import named
 
 Words = Mapping[Cut, Sequence[Rows]]

@@ -2,11 +2,12 @@
 
 from ...shards import Block, Cut, Operator, times
 from ..canvas.glyphs import width_of
+from ..canvas.page import Panel
 from ..canvas.scene import Box, Label, shifted
 from ..canvas.theme import FRAME, QUIET, SMALL, TITLE
 from .lanes import Lanes
 from .matrices import fan_of, least_length, lies, matrix
-from .pieces import Panel, Piece, arrow, beside, panel
+from .pieces import Piece, arrow, beside, panel
 from .steps import parted
 
 _LINK, _AWAY = 22.0, 3.0

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 
 from ..canvas.glyphs import box_of
+from ..canvas.page import Panel
 from ..canvas.scene import Box, Curve, Item, Label, shifted
 from ..canvas.theme import QUIET
 
 Piece = tuple[list[Item], float]
 """Items from x = 0 to a width, around y = 0."""
 
-Panel = tuple[list[Item], float, float]
 """Items from the left top corner, with width and height."""
 
 _STROKE, _HEAD = 1.2, 3.5
@@ -32,7 +32,7 @@ def panel(piece: Piece) -> Panel:
     spans = [box_of(item)[1::2] for item in items if isinstance(item, Label)]
     spans += [(item.y, item.y + item.height) for item in items if isinstance(item, Box)]
     top, bottom = min(top for top, _ in spans), max(bottom for _, bottom in spans)
-    return shifted(items, 0, -top), width, bottom - top + _FOOT
+    return Panel(shifted(items, 0, -top), width, bottom - top + _FOOT)
 
 
 def below(panels: Iterable[Panel], gap: float) -> Panel:
@@ -42,7 +42,7 @@ def below(panels: Iterable[Panel], gap: float) -> Panel:
     for part, width, height in panels:
         items += shifted(part, 0, y + gap)
         most, y = max(most, width), y + gap + height
-    return items, most, y
+    return Panel(items, most, y)
 
 
 def arrow(x0: float, y0: float, x1: float, y1: float) -> list[Curve]:

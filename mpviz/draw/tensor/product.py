@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from ..._checks import listed
 from ...shards import Block, Cut, Operator, Product, times
 from ...shards import product as product_of
-from ..canvas.page import page
+from ..canvas.page import Panel, page
 from ..canvas.picture import Picture
 from ..canvas.scene import Label
 from ..grids.board import check_rows
@@ -16,7 +16,6 @@ from .equation import Words, equation
 from .flow import flow
 from .matrices import Scale
 from .numbers import Written, cell_width
-from .pieces import Panel
 from .steps import parted
 from .text import lanes, printed, products
 

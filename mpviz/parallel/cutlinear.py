@@ -12,8 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..shards import Cut, times
-from .agreement import agree, described
-from .collectives import all_gather, uneven
+from .agreement import agreed, described
+from .collectives import check_even
 
 
 class CutLinear(nn.Module):
@@ -74,40 +74,20 @@ class CutLinear(nn.Module):
         if self.bias is not None and self.vector is not None:
             self.bias.copy_(self._part(linear.bias, self.vector))
 
-    @torch.no_grad()
-    def gathered(self) -> nn.Linear:
-        """Return the whole layer; every rank of the group must ask for it."""
-        with torch.random.fork_rng(devices=[]):  # what a new layer draws is not used
-            linear = nn.Linear(
-                self.input_size, self.output_size, self.bias is not None, dtype=self.weight.dtype
-            )
-        linear.weight.copy_(self._whole(self.weight, self.matrix))
-        if self.bias is not None and self.vector is not None:
-            linear.bias.copy_(self._whole(self.bias, self.vector))
-        return linear
-
     def _part(self, whole: Tensor, cut: Cut) -> Tensor:
         rank = self.group.rank()
         return torch.cat([cut.part(one.t(), rank).t() for one in whole.chunk(self.stacked)])
 
-    def _whole(self, part: Tensor, cut: Cut) -> Tensor:
-        """Put the parts of all ranks together, as the whole layer stores them."""
-        if cut.dim is None or cut.parts == 1:
-            return part
-        parts = all_gather(part, self.group)[0].chunk(cut.parts)
-        stacks = zip(*(one.chunk(self.stacked) for one in parts), strict=True)
-        return torch.cat([torch.cat([one.t() for one in of], cut.dim).t() for of in stacks])
-
-    def _agree(self, x: Tensor, width: int, *, split: bool) -> None:
+    def _check(self, x: Tensor, width: int, *, split: bool) -> None:
         """Raise on every rank if one cannot multiply what it was given."""
-        problem = ""
-        if x.dtype != self.weight.dtype:
-            problem = f"X is {described(x)}, but the weight is {described(self.weight.detach())}"
-        elif not x.ndim or x.shape[-1] != width:
-            problem = f"X is {times(x.shape)}, but its last dimension must be {width}"
-        elif split:
-            problem = uneven(x, 0, self.group.size())
-        agree(self.group, x, problem=problem, purpose=self._purpose, check=self.check)
+        with agreed(self.group, x, purpose=self._purpose, check=self.check):
+            if x.dtype != self.weight.dtype:
+                weight = described(self.weight.detach())
+                raise ValueError(f"X is {described(x)}, but the weight is {weight}")
+            if not x.ndim or x.shape[-1] != width:
+                raise ValueError(f"X is {times(x.shape)}, but its last dimension must be {width}")
+            if split:
+                check_even(x, 0, self.group.size())
 
     def extra_repr(self) -> str:
         """Return what is cut, and how."""

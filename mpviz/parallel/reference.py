@@ -94,23 +94,18 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the same shape, (sequence, batch, hidden_size)."""
-        if problem := not_sequence_first(x):
-            raise ValueError(problem)
+        check_sequence_first(x)
         found = attend(self.linear_qkv(x), self.num_heads, causal=self.causal)
         y: Tensor = self.linear_proj(found)
         return y
 
 
-def not_sequence_first(x: Tensor) -> str:
-    """Say why attention cannot take a tensor; nothing if it can.
-
-    >>> import torch
-    >>> not_sequence_first(torch.ones(4, 6))
-    'X is 4×6, but attention takes (sequence, batch, hidden_size)'
-    """
-    if x.ndim == 3:
-        return ""
-    return f"X is {times(x.shape)}, but attention takes (sequence, batch, hidden_size)"
+def check_sequence_first(x: Tensor) -> None:
+    """Raise unless attention can take a tensor."""
+    if x.ndim != 3:
+        raise ValueError(
+            f"X is {times(x.shape)}, but attention takes (sequence, batch, hidden_size)"
+        )
 
 
 def attend(qkv: Tensor, num_heads: int, *, causal: bool) -> Tensor:

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from .._checks import listed, whole_number
 from ..shards import Cut, times
-from .agreement import agree, check_group
+from .agreement import agreed, check_group
 from .collectives import (
     TypedFunction,
     all_gather,
@@ -101,7 +101,7 @@ class ColumnParallelLinear(CutLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply; see the notes of the class for shapes."""
-        self._agree(x, self.input_size, split=False)
+        self._check(x, self.input_size, split=False)
         if self.group.size() == 1:
             return F.linear(x, self.weight, self.bias)
         y = _LinearAfterF.on(x, self.weight, self.bias, self.group, self.sequence_parallel)
@@ -166,7 +166,7 @@ class RowParallelLinear(CutLinear):
     def forward(self, x: Tensor) -> Tensor:
         """Multiply and add up; see the notes of the class for shapes."""
         width = self.matrix.local_shape[0] if self.input_is_parallel else self.input_size
-        self._agree(x, width, split=self.sequence_parallel)
+        self._check(x, width, split=self.sequence_parallel)
         if not self.input_is_parallel:
             x = scatter_to_tensor_model_parallel_region(x, self.group, check=False)
         y = F.linear(x, self.weight)
@@ -268,7 +268,8 @@ def reduce_sequence_parallel_gradients(
     nothing = next(module.parameters(), torch.empty(0)).new_empty(0)
     together = torch.cat([one.flatten() for one in gradients]) if gradients else nothing
     which = f", the gradients of {listed(named, ' and ')}" if named else ", no marked gradient"
-    agree(group, together, purpose=which, check=check)
+    with agreed(group, together, purpose=which, check=check):
+        pass
     if not gradients:
         return
     dist.all_reduce(together, group=group)

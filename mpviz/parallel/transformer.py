@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..shards.blocks import check_heads
-from .agreement import agree, check_group
+from .agreement import agreed, check_group
 from .cutlinear import like
-from .reference import MLP, SelfAttention, attend, not_sequence_first
+from .reference import MLP, SelfAttention, attend, check_sequence_first
 from .tensor import ColumnParallelLinear, RowParallelLinear
 
 
@@ -61,10 +61,6 @@ class ParallelMLP(nn.Module):
         cut.linear_fc1.load_uncut(fc1)
         cut.linear_fc2.load_uncut(fc2)
         return cut
-
-    def gathered(self) -> MLP:
-        """Return the whole MLP; every rank of the group must ask for it."""
-        return MLP.of(self.linear_fc1.gathered(), self.linear_fc2.gathered())
 
     def forward(self, x: Tensor) -> Tensor:
         """Take and return (…, hidden_size); with ``sequence_parallel`` this rank's tokens."""
@@ -130,19 +126,15 @@ class ParallelAttention(nn.Module):
         cut.linear_proj.load_uncut(proj)
         return cut
 
-    def gathered(self) -> SelfAttention:
-        """Return the whole attention; every rank of the group must ask for it."""
-        qkv, proj = self.linear_qkv.gathered(), self.linear_proj.gathered()
-        return SelfAttention.of(qkv, proj, self.num_heads, causal=self.causal)
-
     def forward(self, x: Tensor) -> Tensor:
         """Take and return (sequence, batch, hidden_size).
 
         With ``sequence_parallel`` (sequence / tp, batch, hidden_size), this rank's tokens.
         """
-        if problem := not_sequence_first(x):
+        if x.ndim != 3:
             # The others compare notes in their first layer, and meet this one there.
-            agree(self.linear_qkv.group, x, problem=problem, check=self.linear_qkv.check)
+            with agreed(self.linear_qkv.group, x, check=self.linear_qkv.check):
+                check_sequence_first(x)
         found = attend(self.linear_qkv(x), self.local_heads, causal=self.causal)
         y: Tensor = self.linear_proj(found)
         return y

@@ -14,13 +14,13 @@ from torch.autograd.function import once_differentiable
 
 from .._checks import whole_number
 from ..shards import Cut, times
-from .agreement import agree, check_group, described
+from .agreement import agreed, check_group, described
 from .collectives import (
     TypedFunction,
-    all_gather,
+    check_differentiable,
+    check_even,
     reduce_from_tensor_model_parallel_region,
     reduce_scatter_to_sequence_parallel_region,
-    uneven,
 )
 
 
@@ -99,14 +99,6 @@ class VocabParallelEmbedding(nn.Module):
             cut.weight.copy_(cut.matrix.part(weight, group.rank()))
         return cut
 
-    @torch.no_grad()
-    def gathered(self) -> nn.Embedding:
-        """Return the whole embedding; every rank of the group must ask for it."""
-        tp = self.group.size()
-        weight = all_gather(self.weight, self.group)[0] if tp > 1 else self.weight.clone()
-        rows, columns = weight.shape
-        return nn.Embedding(rows, columns, self.padding_idx, _weight=weight)
-
     def forward(self, words: Tensor) -> Tensor:
         """Look up.
 
@@ -119,7 +111,11 @@ class VocabParallelEmbedding(nn.Module):
         -------
         Tensor of shape (…, embedding_dim)
         """
-        self._agree(words)
+        with agreed(self.group, words, check=self.check):
+            if self.check:
+                check_words(words, self.matrix.shape[0])
+            if self.reduce_scatter_embeddings:
+                check_even(words, 0, self.group.size())
         if self.group.size() == 1:
             return F.embedding(words, self.weight, self.padding_idx)
         word, elsewhere = _held(words, self.weight.shape[0], self.group)
@@ -137,15 +133,6 @@ class VocabParallelEmbedding(nn.Module):
         if self.padding_idx is None or self.padding_idx // held != self.group.rank():
             return None
         return self.padding_idx % held
-
-    def _agree(self, words: Tensor) -> None:
-        """Raise on every rank if one cannot look up what it was given."""
-        tp, problem = self.group.size(), ""
-        if self.check:
-            problem = not_words(words, self.matrix.shape[0])
-        if not problem and self.reduce_scatter_embeddings:
-            problem = uneven(words, 0, tp)
-        agree(self.group, words, problem=problem, check=self.check)
 
     def extra_repr(self) -> str:
         """Return what is cut, and how."""
@@ -180,17 +167,16 @@ def vocab_parallel_cross_entropy(
         On every rank, when shapes do not fit, ranks disagree, or a target is none of a word.
     """
     tp = check_group(group).size()
-    problem = ""
-    if not vocab_parallel_logits.is_floating_point():
-        problem = f"{described(vocab_parallel_logits)} has no gradient; x.float() has"
-    elif vocab_parallel_logits.shape[:-1] != target.shape:
-        problem = (
-            f"logits {times(vocab_parallel_logits.shape)} need a target of "
-            f"{times(vocab_parallel_logits.shape[:-1])}, got {times(target.shape)}"
-        )
-    elif check:
-        problem = not_words(target, tp * vocab_parallel_logits.shape[-1])
-    agree(group, vocab_parallel_logits, problem=problem, check=check)
+    with agreed(group, vocab_parallel_logits, check=check):
+        check_differentiable(vocab_parallel_logits)
+        shape = vocab_parallel_logits.shape
+        if shape[:-1] != target.shape:
+            raise ValueError(
+                f"logits {times(shape)} need a target of {times(shape[:-1])}, "
+                f"got {times(target.shape)}"
+            )
+        if check:
+            check_words(target, tp * shape[-1])
     return _VocabParallelCrossEntropy.on(vocab_parallel_logits, target, group)
 
 
@@ -237,16 +223,17 @@ def _held(words: Tensor, held: int, group: dist.ProcessGroup) -> tuple[Tensor, T
     return local.masked_fill_(elsewhere, 0), elsewhere
 
 
-def not_words(words: Tensor, count: int) -> str:
-    """Say what is wrong with indices into a vocabulary; nothing if they are right.
+def check_words(words: Tensor, count: int) -> None:
+    """Raise unless all are indices into a vocabulary of so many words.
 
-    >>> not_words(torch.tensor([3, 8]), 8)
-    'index 8 is none of the 8 words 0 … 7'
+    >>> check_words(torch.tensor([3, 8]), 8)
+    Traceback (most recent call last):
+        ...
+    ValueError: index 8 is none of the 8 words 0 … 7
     """
     if words.dtype not in (torch.int64, torch.int32):
-        return f"words are whole numbers (int64), got {described(words)}"
+        raise ValueError(f"words are whole numbers (int64), got {described(words)}")
     if words.numel():
         for extreme in torch.stack(words.aminmax()).tolist():
             if not 0 <= extreme < count:
-                return f"index {extreme} is none of the {count} words 0 … {count - 1}"
-    return ""
+                raise ValueError(f"index {extreme} is none of the {count} words 0 … {count - 1}")

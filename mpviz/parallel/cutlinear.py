@@ -49,7 +49,7 @@ class CutLinear(nn.Module):
         self.bias = nn.Parameter(self._part(zeros, vector)) if vector else None
 
     @classmethod
-    def from_uncut(cls, linear: nn.Linear, group: dist.ProcessGroup, **options: Any) -> Self:
+    def from_reference(cls, linear: nn.Linear, group: dist.ProcessGroup, **options: Any) -> Self:
         """Cut a plain linear layer: every rank keeps a copy of its own part.
 
         Parameters
@@ -62,11 +62,11 @@ class CutLinear(nn.Module):
         make: Any = cls  # whose arguments the subclasses name
         options = {**like(linear.weight, linear.bias), **options}
         layer: Self = make(linear.in_features, linear.out_features, group, **options)
-        layer.load_uncut(linear)
+        layer.load_reference(linear)
         return layer
 
     @torch.no_grad()
-    def load_uncut(self, linear: nn.Linear) -> None:
+    def load_reference(self, linear: nn.Linear) -> None:
         """Copy this rank's part from a whole layer of the same sizes."""
         if (linear.bias is None) != (self.bias is None):
             raise ValueError(f"{linear} does not fit {self}: one has a bias, the other has none")

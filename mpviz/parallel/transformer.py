@@ -53,13 +53,13 @@ class ParallelMLP(nn.Module):
         )
 
     @classmethod
-    def from_uncut(cls, mlp: MLP, group: dist.ProcessGroup, **options: Any) -> Self:
+    def from_reference(cls, mlp: MLP, group: dist.ProcessGroup, **options: Any) -> Self:
         """Cut a plain MLP, the same on every rank; options as for the class."""
         fc1, fc2 = mlp.linear_fc1, mlp.linear_fc2
         options = {**like(fc1.weight, fc1.bias), **options}
         cut = cls(fc1.in_features, fc1.out_features, group, **options)
-        cut.linear_fc1.load_uncut(fc1)
-        cut.linear_fc2.load_uncut(fc2)
+        cut.linear_fc1.load_reference(fc1)
+        cut.linear_fc2.load_reference(fc2)
         return cut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,13 +117,13 @@ class ParallelAttention(nn.Module):
         )
 
     @classmethod
-    def from_uncut(cls, attention: SelfAttention, group: dist.ProcessGroup, **options: Any) -> Self:
+    def from_reference(cls, attention: SelfAttention, group: dist.ProcessGroup, **options: Any) -> Self:
         """Cut a plain attention, the same on every rank; options as for the class."""
         qkv, proj = attention.linear_qkv, attention.linear_proj
         options = {"causal": attention.causal, **like(qkv.weight, qkv.bias), **options}
         cut = cls(proj.in_features, attention.num_heads, group, **options)
-        cut.linear_qkv.load_uncut(qkv)
-        cut.linear_proj.load_uncut(proj)
+        cut.linear_qkv.load_reference(qkv)
+        cut.linear_proj.load_reference(proj)
         return cut
 
     def forward(self, x: Tensor) -> Tensor:

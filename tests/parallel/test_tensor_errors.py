@@ -214,7 +214,7 @@ def test_layers_of_other_sizes_do_not_work_together(world):
             "3×4 int32 has no gradient; x.float() has",
         ),
         (
-            "mlp().linear_fc1.load_uncut(torch.nn.Linear(8, 16, bias=False))",
+            "mlp().linear_fc1.load_reference(torch.nn.Linear(8, 16, bias=False))",
             "Linear(in_features=8, out_features=16, bias=False) does not fit "
             "ColumnParallelLinear(A 8×16, cut by column into {tp} parts of {fc1t}, with bias): "
             "one has a bias, the other has none",

@@ -29,7 +29,6 @@ class CutLinear(nn.Module):
         matrix: Cut,
         vector: Cut | None,
         group: dist.ProcessGroup,
-        *,
         stacked: int,
         generator: torch.Generator | None,
         dtype: torch.dtype | None,

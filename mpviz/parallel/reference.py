@@ -1,7 +1,5 @@
 """The MLP and the attention of a transformer layer before they are cut: plain PyTorch."""
 
-from typing import Self
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,14 +28,6 @@ class MLP(nn.Module):
         super().__init__()
         self.linear_fc1 = nn.Linear(hidden_size, ffn_hidden_size, bias)
         self.linear_fc2 = nn.Linear(ffn_hidden_size, hidden_size, bias)
-
-    @classmethod
-    def of(cls, linear_fc1: nn.Linear, linear_fc2: nn.Linear) -> Self:
-        """Make one of two layers that are there already."""
-        mlp = cls.__new__(cls)
-        nn.Module.__init__(mlp)
-        mlp.linear_fc1, mlp.linear_fc2 = linear_fc1, linear_fc2
-        return mlp
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the same shape, (…, hidden_size)."""
@@ -79,18 +69,6 @@ class SelfAttention(nn.Module):
         self.num_heads, self.causal = num_heads, causal
         self.linear_qkv = nn.Linear(hidden_size, 3 * hidden_size, bias)
         self.linear_proj = nn.Linear(hidden_size, hidden_size, bias)
-
-    @classmethod
-    def of(
-        cls, linear_qkv: nn.Linear, linear_proj: nn.Linear, num_heads: int, *, causal: bool = False
-    ) -> Self:
-        """Make one of two layers that are there already."""
-        check_heads(linear_proj.in_features, num_heads, tp=1)
-        attention = cls.__new__(cls)
-        nn.Module.__init__(attention)
-        attention.num_heads, attention.causal = num_heads, causal
-        attention.linear_qkv, attention.linear_proj = linear_qkv, linear_proj
-        return attention
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the same shape, (sequence, batch, hidden_size)."""

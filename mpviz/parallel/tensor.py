@@ -88,15 +88,9 @@ class ColumnParallelLinear(CutLinear):
         if output_size % stacked:
             raise ValueError(f"output_size={output_size} is not {stacked} matrices of one size")
         columns = output_size // stacked
-        super().__init__(
-            Cut("A", (input_size, columns), tp, dim=1),
-            Cut("b", (columns,), tp, dim=0) if bias else None,
-            group,
-            stacked=stacked,
-            generator=generator,
-            dtype=dtype,
-            check=check,
-        )
+        matrix = Cut("A", (input_size, columns), tp, dim=1)
+        vector = Cut("b", (columns,), tp, dim=0) if bias else None
+        super().__init__(matrix, vector, group, stacked, generator, dtype, check)
         self.gather_output, self.sequence_parallel = gather_output, sequence_parallel
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,15 +144,9 @@ class RowParallelLinear(CutLinear):
         tp = check_group(group).size()
         if sequence_parallel and not input_is_parallel:
             raise ValueError("sequence_parallel=True needs input_is_parallel=True")
-        super().__init__(
-            Cut("A", (input_size, output_size), tp, dim=0),
-            Cut("b", (output_size,), tp) if bias else None,
-            group,
-            stacked=1,
-            generator=generator,
-            dtype=dtype,
-            check=check,
-        )
+        matrix = Cut("A", (input_size, output_size), tp, dim=0)
+        vector = Cut("b", (output_size,), tp) if bias else None
+        super().__init__(matrix, vector, group, 1, generator, dtype, check)
         self.input_is_parallel, self.sequence_parallel = input_is_parallel, sequence_parallel
         if self.bias is not None:
             self.bias.sequence_parallel = sequence_parallel  # type: ignore[attr-defined]

@@ -117,7 +117,9 @@ class ParallelAttention(nn.Module):
         )
 
     @classmethod
-    def from_reference(cls, attention: SelfAttention, group: dist.ProcessGroup, **options: Any) -> Self:
+    def from_reference(
+        cls, attention: SelfAttention, group: dist.ProcessGroup, **options: Any
+    ) -> Self:
         """Cut a plain attention, the same on every rank; options as for the class."""
         qkv, proj = attention.linear_qkv, attention.linear_proj
         options = {"causal": attention.causal, **like(qkv.weight, qkv.bias), **options}

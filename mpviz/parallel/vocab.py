@@ -77,7 +77,9 @@ class VocabParallelEmbedding(nn.Module):
         self.weight = nn.Parameter(self.matrix.part(whole, group.rank()).clone())
 
     @classmethod
-    def from_reference(cls, embedding: nn.Embedding, group: dist.ProcessGroup, **options: Any) -> Self:
+    def from_reference(
+        cls, embedding: nn.Embedding, group: dist.ProcessGroup, **options: Any
+    ) -> Self:
         """Cut a plain embedding, the same on every rank; options as for the class.
 
         Raises

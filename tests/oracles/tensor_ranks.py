@@ -258,7 +258,9 @@ def dtensor_mlp(dtype, sequence_parallel, group, mesh):
 
     theirs, ours = norm_and_mlp(), norm_and_mlp()
     ours.load_state_dict(theirs.state_dict())
-    ours[1] = parallel.ParallelMLP.from_reference(ours[1], group, sequence_parallel=sequence_parallel)
+    ours[1] = parallel.ParallelMLP.from_reference(
+        ours[1], group, sequence_parallel=sequence_parallel
+    )
     for parameter in ours[0].parameters():
         parameter.sequence_parallel = sequence_parallel
     outside = Shard(0) if sequence_parallel else Replicate()

@@ -109,9 +109,6 @@ def test_heads_of_a_plain_attention_are_whole(heads):
     message = f"heads must be a whole number ≥ 1, got {heads}"
     with pytest.raises(ValueError, match=message):
         SelfAttention(6, heads)
-    layers = SelfAttention(6, 3)
-    with pytest.raises(ValueError, match=message):
-        SelfAttention.of(layers.linear_qkv, layers.linear_proj, heads)
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (6,), (2, 4, 1, 6)])

@@ -149,7 +149,7 @@ def reduce_scatter_to_sequence_parallel_region(
 
 # ---- the operators, without gradients; t stands for the ranks of the group
 
-Operator = Callable[[Tensor, dist.ProcessGroup], Tensor]
+_Operation = Callable[[Tensor, dist.ProcessGroup], Tensor]
 
 
 def _copy(x: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -188,7 +188,7 @@ def _reduce_scatter_tokens(x: Tensor, group: dist.ProcessGroup) -> Tensor:
 _split_tokens, _split_columns = partial(_split, dim=0), partial(_split, dim=-1)
 _gather_tokens, _gather_columns = partial(_gather, dim=0), partial(_gather, dim=-1)
 
-_BACKWARD: dict[Operator, Operator] = {
+_BACKWARD: dict[_Operation, _Operation] = {
     _copy: _all_reduce,
     _all_reduce: _copy,
     _all_reduce_in_place: _copy,
@@ -221,7 +221,7 @@ class _Pair(TypedFunction):
     """An operator; backward applies the one beside it in the table."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup, operator: Operator) -> Tensor:
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup, operator: _Operation) -> Tensor:
         ctx.group, ctx.operator = group, operator
         y = operator(x, group)
         if y is x:
@@ -233,7 +233,7 @@ class _Pair(TypedFunction):
         return _Pair.on(gradient, ctx.group, _BACKWARD[ctx.operator]), None, None
 
 
-def _apply(operator: Operator, x: Tensor, group: dist.ProcessGroup, check: bool) -> Tensor:
+def _apply(operator: _Operation, x: Tensor, group: dist.ProcessGroup, check: bool) -> Tensor:
     """Apply an operator, or raise on every rank if one cannot take part."""
     tp = check_group(group).size()
     with agreed(group, x, check=check):

@@ -1,4 +1,4 @@
-"""A linear layer of which each rank holds a part: cut from a whole one, and gathered again.
+"""A linear layer of which each rank holds a part.
 
 Pictures write X·A with A (inner, columns). ``torch.nn.Linear`` stores the transpose: ``weight``
 is (out_features, in_features), and its rows are the columns of A.
@@ -17,7 +17,7 @@ from .collectives import check_even
 
 
 class CutLinear(nn.Module):
-    """A part of a linear layer: cut from a whole one, and put together again.
+    """A part of a linear layer.
 
     ``stacked`` matrices of the same size may lie on top of each other in one weight; each is cut.
     """
@@ -74,7 +74,7 @@ class CutLinear(nn.Module):
             self.bias.copy_(self._part(linear.bias, self.vector))
 
     def _part(self, whole: Tensor, cut: Cut) -> Tensor:
-        rank = self.group.rank()
+        rank = self.group.rank()  # by column: (stacked·f, h) → (stacked·f/t, h)
         return torch.cat([cut.part(one.t(), rank).t() for one in whole.chunk(self.stacked)])
 
     def _check(self, x: Tensor, width: int, *, split: bool) -> None:

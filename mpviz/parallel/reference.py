@@ -1,4 +1,4 @@
-"""The MLP and the attention of a transformer layer before they are cut: plain PyTorch."""
+"""The MLP and the attention that the cut ones are held against: one process, plain PyTorch."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,7 +31,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the same shape, (…, hidden_size)."""
-        y: Tensor = self.linear_fc2(F.gelu(self.linear_fc1(x)))
+        inner = F.gelu(self.linear_fc1(x))  # (…, h) → (…, f)
+        y: Tensor = self.linear_fc2(inner)  # → (…, h)
         return y
 
 
@@ -73,7 +74,8 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the same shape, (sequence, batch, hidden_size)."""
         check_sequence_first(x)
-        found = attend(self.linear_qkv(x), self.num_heads, causal=self.causal)
+        qkv = self.linear_qkv(x)  # (s, b, h) → (s, b, 3h)
+        found = attend(qkv, self.num_heads, causal=self.causal)  # → (s, b, h)
         y: Tensor = self.linear_proj(found)
         return y
 
@@ -103,7 +105,7 @@ def attend(qkv: Tensor, num_heads: int, *, causal: bool) -> Tensor:
     Tensor of shape (sequence, batch, num_heads × d)
     """
     sequence, batch, _ = qkv.shape
-    of_heads = qkv.view(sequence, batch, 3, num_heads, -1)
-    q, k, v = of_heads.permute(2, 1, 3, 0, 4)  # each (batch, head, sequence, d)
+    of_heads = qkv.view(sequence, batch, 3, num_heads, -1)  # (s, b, 3·n·d) → (s, b, 3, n, d)
+    q, k, v = of_heads.permute(2, 1, 3, 0, 4)  # each (b, n, s, d)
     found = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    return found.permute(2, 0, 1, 3).reshape(sequence, batch, -1)
+    return found.permute(2, 0, 1, 3).reshape(sequence, batch, -1)  # (b, n, s, d) → (s, b, n·d)

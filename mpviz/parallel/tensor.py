@@ -1,7 +1,8 @@
 """Linear layers whose weight is cut over a tensor-parallel group: by column, or by row.
 
-Sources: Megatron-LM ``megatron/core/tensor_parallel/layers.py``, whose names and meanings these
-are; Shoeybi et al. 2019 (arXiv 1909.08053), section 3.
+In comments t is the size of the group, s the sequence, h the hidden and f the inner size. Sources:
+Megatron-LM ``megatron/core/tensor_parallel/layers.py``, whose names these are; Shoeybi et al. 2019
+(arXiv 1909.08053), section 3.
 """
 
 from typing import Any
@@ -98,8 +99,9 @@ class ColumnParallelLinear(CutLinear):
         self._check(x, self.input_size, split=False)
         if self.group.size() == 1:
             return F.linear(x, self.weight, self.bias)
+        # (…, h), or with sequence parallelism (s/t, …, h) → (…, f/t)
         y = _LinearAfterF.on(x, self.weight, self.bias, self.group, self.sequence_parallel)
-        if self.gather_output:
+        if self.gather_output:  # → (…, f)
             y = gather_from_tensor_model_parallel_region(y, self.group, check=False)
         return y
 
@@ -155,10 +157,10 @@ class RowParallelLinear(CutLinear):
         """Multiply and add up; see the notes of the class for shapes."""
         width = self.matrix.local_shape[0] if self.input_is_parallel else self.input_size
         self._check(x, width, split=self.sequence_parallel)
-        if not self.input_is_parallel:
+        if not self.input_is_parallel:  # (…, f) → (…, f/t)
             x = scatter_to_tensor_model_parallel_region(x, self.group, check=False)
-        y = F.linear(x, self.weight)
-        if self.sequence_parallel:
+        y = F.linear(x, self.weight)  # (…, f/t) → (…, h), an addend
+        if self.sequence_parallel:  # (s, …, h) → (s/t, …, h)
             y = reduce_scatter_to_sequence_parallel_region(y, self.group, check=False)
         else:
             # Nobody else holds the addend, so the sum may take its place.
@@ -180,7 +182,9 @@ class _LinearAfterF(TypedFunction):
     ) -> Tensor:
         ctx.group, ctx.sequence_parallel = group, sequence_parallel
         ctx.save_for_backward(x, weight)
-        return F.linear(all_gather(x, group)[0] if sequence_parallel else x, weight, bias)
+        if sequence_parallel:
+            x, _ = all_gather(x, group)  # (s/t, …, h) → (s, …, h)
+        return F.linear(x, weight, bias)  # (s, …, h) → (s, …, f/t)
 
     @staticmethod
     @once_differentiable
@@ -189,20 +193,20 @@ class _LinearAfterF(TypedFunction):
         of_x, of_weight, *of_bias = (_goes_on_to(node) for node, _ in ctx.next_functions)
         dx = dweight = dbias = gathering = reducing = None
         if ctx.sequence_parallel and of_weight:
-            x, gathering = all_gather(x, ctx.group, async_op=True)
+            x, gathering = all_gather(x, ctx.group, async_op=True)  # (s/t, …, h) → (s, …, h)
         if of_x:
-            dx = dy @ weight
-            if ctx.sequence_parallel:
+            dx = dy @ weight  # (s, …, f/t) → (s, …, h), an addend
+            if ctx.sequence_parallel:  # (s, …, h) → (s/t, …, h)
                 dx, reducing = reduce_scatter(dx, ctx.group, async_op=True)
             else:
                 reducing = dist.all_reduce(dx, group=ctx.group, async_op=True)
-        rows = dy.reshape(-1, dy.shape[-1])
+        rows = dy.reshape(-1, dy.shape[-1])  # (s, …, f/t) → (tokens, f/t)
         if any(of_bias):
-            dbias = rows.sum(0)
+            dbias = rows.sum(0)  # (f/t)
         if of_weight:
             if gathering:
                 gathering.wait()
-            dweight = rows.t() @ x.reshape(-1, x.shape[-1])
+            dweight = rows.t() @ x.reshape(-1, x.shape[-1])  # (f/t, h)
         if reducing:
             reducing.wait()
         return dx, dweight, dbias, None, None
@@ -216,7 +220,7 @@ def _goes_on_to(node: Any) -> bool:
     """
     try:
         return node is not None and torch._C._will_engine_execute_node(node)
-    except RuntimeError:  # it does not tell of a leaf for which `autograd.grad` was called
+    except RuntimeError:  # not known of a leaf for which `autograd.grad` was called
         return True
 
 

@@ -64,12 +64,13 @@ class ParallelMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take and return (…, hidden_size); with ``sequence_parallel`` this rank's tokens."""
-        y: Tensor = self.linear_fc2(F.gelu(self.linear_fc1(x)))
+        inner = F.gelu(self.linear_fc1(x))  # (…, h) → (…, f/t)
+        y: Tensor = self.linear_fc2(inner)  # → (…, h)
         return y
 
 
 class ParallelAttention(nn.Module):
-    """Multi-head self-attention whose heads are dealt to the ranks.
+    """Multi-head self-attention with some of the heads on each rank.
 
     Q, K and V lie on top of each other in one weight, and each is cut by column: a rank gets
     whole heads of all three. (The first part of the weight as it lies would be Q and half of K.)
@@ -137,6 +138,7 @@ class ParallelAttention(nn.Module):
             # The others compare notes in their first layer, and meet this one there.
             with agreed(self.linear_qkv.group, x, check=self.linear_qkv.check):
                 check_sequence_first(x)
-        found = attend(self.linear_qkv(x), self.local_heads, causal=self.causal)
-        y: Tensor = self.linear_proj(found)
+        qkv = self.linear_qkv(x)  # (s, b, h) → (s, b, 3h/t); with sequence parallelism from s/t
+        found = attend(qkv, self.local_heads, causal=self.causal)  # → (s, b, h/t)
+        y: Tensor = self.linear_proj(found)  # → (s, b, h), or (s/t, b, h)
         return y

@@ -121,9 +121,9 @@ class VocabParallelEmbedding(nn.Module):
         if self.group.size() == 1:
             return F.embedding(words, self.weight, self.padding_idx)
         word, elsewhere = _held(words, self.weight.shape[0], self.group)
-        vectors = F.embedding(word, self.weight, self._held_padding())
+        vectors = F.embedding(word, self.weight, self._held_padding())  # (s, …) → (s, …, h)
         addend = vectors.masked_fill(elsewhere.unsqueeze(-1), 0.0)
-        if self.reduce_scatter_embeddings:
+        if self.reduce_scatter_embeddings:  # (s, …, h) → (s/t, …, h)
             return reduce_scatter_to_sequence_parallel_region(addend, self.group, check=False)
         return reduce_from_tensor_model_parallel_region(
             addend, self.group, check=False, inplace=True
@@ -147,7 +147,7 @@ def vocab_parallel_cross_entropy(
     """Return the loss of each token from logits that are cut by vocabulary.
 
     The whole logits, the largest tensor of a language model, are on no rank: two all-reduces of
-    one and of two numbers per token tell each rank all it needs. Backward communicates nothing.
+    one and of two numbers per token give each rank all it needs. Backward communicates nothing.
 
     Parameters
     ----------
@@ -185,13 +185,13 @@ def vocab_parallel_cross_entropy(
 class _VocabParallelCrossEntropy(TypedFunction):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, group: dist.ProcessGroup) -> Tensor:
-        highest = logits.amax(-1)
+        highest = logits.amax(-1)  # (…, v/t) → (…)
         _all_reduce(group, highest, dist.ReduceOp.MAX)
         shifted = logits - highest.unsqueeze(-1)  # so that no exponential overflows
         word, elsewhere = _held(target, logits.shape[-1], group)
-        chosen = shifted.gather(-1, word.unsqueeze(-1)).squeeze(-1).masked_fill(elsewhere, 0.0)
+        chosen = shifted.gather(-1, word.unsqueeze(-1)).squeeze(-1)  # (…, v/t) → (…)
         exponentials = shifted.exp_()
-        sums = torch.stack([chosen, exponentials.sum(-1)])
+        sums = torch.stack([chosen.masked_fill_(elsewhere, 0.0), exponentials.sum(-1)])  # (2, …)
         _all_reduce(group, sums, dist.ReduceOp.SUM)
         chosen, total = sums
         ctx.save_for_backward(exponentials.div_(total.unsqueeze(-1)), word, elsewhere)
@@ -202,7 +202,7 @@ class _VocabParallelCrossEntropy(TypedFunction):
     @once_differentiable
     def backward(ctx: Any, dloss: Tensor) -> Any:
         softmax, word, elsewhere = ctx.saved_tensors
-        dlogits = softmax * dloss.unsqueeze(-1)
+        dlogits = softmax * dloss.unsqueeze(-1)  # (…) → (…, v/t)
         at_target = dloss.masked_fill(elsewhere, 0.0).neg()
         return dlogits.scatter_add_(-1, word.unsqueeze(-1), at_target.unsqueeze(-1)), None, None
 

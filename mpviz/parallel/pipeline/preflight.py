@@ -80,11 +80,11 @@ def preflight(arguments: Arguments, group: dist.ProcessGroup) -> Start:
     TimeoutError
         When not all ranks begin in time.
     """
-    me, size, plan = dist.get_rank(group), dist.get_world_size(group), arguments.plan
-    timeout, refusal = TIMEOUT, None  # which a rank keeps that was given no deadline to keep
+    rank, plan = group.rank(), arguments.plan
+    refusal, timeout = None, TIMEOUT
     try:
         timeout = check_timeout(arguments.timeout)
-        arguments.check(me, size)
+        arguments.check(rank, group.size())
     except ValueError as error:
         refusal = error
     except Exception as error:  # as what a sequence of the user's own may raise: the others wait
@@ -97,20 +97,25 @@ def preflight(arguments: Arguments, group: dist.ProcessGroup) -> Start:
         "clock": time.perf_counter(),
         "tag": secrets.randbelow(2**31),
     }
-    here, what = Awaited(CALL, group), f"pipeline rank {me} waited for all ranks to begin"
-    arrive = partial(wait, timeout=timeout, what=what, awaited=here)
-    notes = waiting(here, lambda: exchanged(group, note, wait=arrive))
+    here, what = Awaited(CALL, group), f"pipeline rank {rank} waited for all ranks to begin"
+    within = partial(wait, timeout=timeout, what=what, awaited=here)
+    notes = waiting(here, lambda: exchanged(group, note, wait=within))
     if refusal:
         raise refusal
-    for rank, theirs in enumerate(notes):
-        if theirs["refusal"]:
-            raise ValueError(f"pipeline rank {rank} cannot begin: {theirs['refusal']}")
-        if theirs["plan"] != notes[0]["plan"]:
+    return _start(notes)
+
+
+def _start(notes: Sequence[Mapping[str, Any]]) -> Start:
+    """Return the start of the run, unless a rank refuses or has another plan."""
+    for rank, note in enumerate(notes):
+        if note["refusal"]:
+            raise ValueError(f"pipeline rank {rank} cannot begin: {note['refusal']}")
+        if note["plan"] != notes[0]["plan"]:
             raise ValueError(f"pipeline ranks 0 and {rank} were given different plans")
     # On one machine all read the same clock; the last to come begins the run. Clocks of several
     # machines have nothing in common: there each counts from now.
-    one_machine = len({theirs["host"] for theirs in notes}) == 1
-    begun = max(theirs["clock"] for theirs in notes) if one_machine else time.perf_counter()
+    one_machine = len({note["host"] for note in notes}) == 1
+    begun = max(note["clock"] for note in notes) if one_machine else time.perf_counter()
     return Start(begun, notes[0]["tag"])
 
 

@@ -200,7 +200,7 @@ from mpviz.parallel import MLP, ParallelMLP
 torch.manual_seed(1)
 whole, x = MLP(8, 16), torch.randn(3, 8)
 dist.init_process_group("gloo")
-cut = ParallelMLP.from_uncut(whole, dist.group.WORLD)
+cut = ParallelMLP.from_reference(whole, dist.group.WORLD)
 assert cut.linear_fc1.weight.shape == (8, 8) and torch.allclose(cut(x), whole(x), atol=1e-6)
 assert not any(name.startswith(("mpviz.world", "matplotlib")) for name in sys.modules)
 open(f"{sys.argv[1]}/{dist.get_rank()}", "w").write("right")

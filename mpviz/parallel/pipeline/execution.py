@@ -28,7 +28,7 @@ from .letters import (
     written,
 )
 from .mail import Mail
-from .preflight import TIMEOUT, Given, begin
+from .preflight import TIMEOUT, Arguments, preflight
 from .split import warm_up
 from .stage import Stage
 
@@ -143,11 +143,11 @@ def execute(
     group = check_group(group)
     if "gloo" not in dist.get_backend(group):
         raise ValueError(f"a plan runs over a gloo group, got {dist.get_backend(group)}")
-    given = Given(
+    given = Arguments(
         plan=plan, stages=stages, inputs=inputs, targets=targets, loss=loss, timeout=timeout
     )
     warm_up()
-    start = begin(given, group)
+    start = preflight(given, group)
     mail = Mail(group, start.first_tag, timeout)
     return _Execution(given, dist.get_rank(group), mail, start.begun).run()
 
@@ -155,7 +155,7 @@ def execute(
 class _Execution:
     """One run of a plan on one rank."""
 
-    def __init__(self, given: Given, rank: int, mail: Mail, begun: float) -> None:
+    def __init__(self, given: Arguments, rank: int, mail: Mail, begun: float) -> None:
         self._given, self._plan, self._rank, self._mail = given, given.plan, rank, mail
         self._begun = begun
         self._events: list[Event] = []

@@ -8,7 +8,7 @@ import torch.utils.checkpoint
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpviz.parallel.pipeline import Wait, WeightGradients, backward_of_input
+from mpviz.parallel.pipeline import EmulatedStage, WeightGradients, backward_of_input
 
 # In float64; sums in another order differ by some 1e-16.
 CLOSE = {"rtol": 0.0, "atol": 1e-12}
@@ -129,7 +129,7 @@ MODULES = {
     "frozen": lambda: nn.Linear(8, 8).requires_grad_(False),
     "no weights": nn.Sigmoid,
     "nothing": nn.Identity,
-    "emulated": lambda: Wait(0, 0),
+    "emulated": lambda: EmulatedStage(0, 0),
     "added twice": lambda: Uses(lambda m, x: (x + m.b) + m.b),
     "added around": lambda: Uses(lambda m, x: nn.functional.gelu(x + m.b) + m.b),
     "multiplied twice": lambda: Uses(lambda m, x: x * m.b * m.b),
@@ -307,4 +307,4 @@ def test_an_empty_second_half_does_nothing():
 @pytest.mark.parametrize("seconds", [(-1, 1), (1, -1), (0, 1, 2), (0, 1, -1), (float("nan"), 1)])
 def test_what_is_no_time_to_wait_is_refused(seconds):
     with pytest.raises(ValueError, match="seconds must be ≥ 0"):
-        Wait(*seconds)
+        EmulatedStage(*seconds)

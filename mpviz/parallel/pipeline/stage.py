@@ -24,9 +24,9 @@ class Activation:
         if self.output.requires_grad:
             torch.autograd.backward(self.output, received)
         gradient, self.x.grad = self.x.grad, None
-        return self.sent(gradient)
+        return self.or_zeros(gradient)
 
-    def sent(self, gradient: Tensor | None) -> Tensor | None:
+    def or_zeros(self, gradient: Tensor | None) -> Tensor | None:
         """Return the gradient of the input: zeros if the output did not depend on it."""
         if gradient is None and self.x.requires_grad:
             return torch.zeros_like(self.x)
@@ -83,11 +83,11 @@ class Stage:
         gradient, self._weight_gradients[microbatch] = backward_of_input(
             activation.output, received, activation.x
         )
-        return activation.sent(gradient)
+        return activation.or_zeros(gradient)
 
     def skip(self, action: Action) -> Tensor | None:
         """Let a backward be, when the run is to fail: touch no gradient, pass on zeros."""
-        return None if action.kind == "W" else self._in_flight.pop(action.microbatch).sent(None)
+        return None if action.kind == "W" else self._in_flight.pop(action.microbatch).or_zeros(None)
 
     @property
     def learns(self) -> bool:

@@ -16,7 +16,7 @@ from ..._checks import listed
 from ...schedule import Plan, validate
 from ...waits import Awaited, waiting
 from ..agreement import LONGEST, described, exchanged
-from .mail import CALL, wait
+from .p2p import CALL, wait
 
 TIMEOUT = 60.0
 """Seconds for which a rank waits for a message, unless it is told otherwise."""

@@ -1,18 +1,16 @@
 """X · A = Y as matrices with signs between them, and what f and g make of X and Y."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from ...shards import Cut, Operator, Product, times
 from ..canvas.glyphs import width_of
 from ..canvas.page import Panel
-from ..canvas.scene import Item, Label, shifted
+from ..canvas.scene import Label
 from ..canvas.theme import MAX_WIDTH, NORMAL, QUIET, SMALL, SYMBOL, TITLE
+from .block_steps import part_name
+from .elements import Element, arrow, below, beside, captioned, panel
 from .matrices import Scale, addend, drawn_ranks, fan_of, lies, matrix
-from .numbers import Rows
-from .pieces import Piece, arrow, below, beside, panel
-from .steps import named
-
-Words = Mapping[Cut, Sequence[Rows]]
+from .numbers import Words
 
 _PADDING = 7.0
 _ROW_GAP = 22.0
@@ -36,7 +34,7 @@ def equation(
         X·A = Y.
     scales : sequence of Scale
         Sizes to try, the preferred first.
-    words : mapping from Cut to the rows of each rank
+    words : mapping from Cut to the Entries of each rank
         The numbers to write, if any.
     """
     both = [
@@ -50,11 +48,13 @@ def equation(
     return below(map(panel, [*_rows(factors), *_rows(results)]), _ROW_GAP)
 
 
-def _width(pieces: Iterable[Piece]) -> float:
-    return sum(width for _, width in pieces)
+def _width(elements: Iterable[Element]) -> float:
+    return sum(width for _, width in elements)
 
 
-def _factors(before: Operator | None, product: Product, scale: Scale, words: Words) -> list[Piece]:
+def _factors(
+    before: Operator | None, product: Product, scale: Scale, words: Words
+) -> list[Element]:
     """Return X · A, and the X before an operator."""
     left, right = (_matrix(cut, scale, words) for cut in product.inputs)
     factors = beside([left, _sign("·"), right])
@@ -63,7 +63,7 @@ def _factors(before: Operator | None, product: Product, scale: Scale, words: Wor
     return [beside([_matrix(before.input, scale, words), _operation(before)]), factors]
 
 
-def _results(product: Product, after: Operator | None, scale: Scale, words: Words) -> list[Piece]:
+def _results(product: Product, after: Operator | None, scale: Scale, words: Words) -> list[Element]:
     """Return Y, or its addends, and the Y after an operator."""
     if product.output.partial and product.output.parts > 1:
         results = list(_addends(product, scale, words))
@@ -74,26 +74,26 @@ def _results(product: Product, after: Operator | None, scale: Scale, words: Word
     return results
 
 
-def _rows(pieces: Iterable[Piece]) -> list[Piece]:
-    """Break pieces into as many rows as they need."""
-    rows: list[list[Piece]] = []
-    for piece in pieces:
-        if rows and _width([*rows[-1], piece]) <= MAX_WIDTH:
-            rows[-1].append(piece)
+def _rows(elements: Iterable[Element]) -> list[Element]:
+    """Break elements into as many rows as they need."""
+    rows: list[list[Element]] = []
+    for element in elements:
+        if rows and _width([*rows[-1], element]) <= MAX_WIDTH:
+            rows[-1].append(element)
         else:
-            rows.append([piece])
+            rows.append([element])
     return [beside(row) for row in rows]
 
 
 # ---- signs
 
 
-def _sign(text: str) -> Piece:
+def _sign(text: str) -> Element:
     width = width_of(text, SYMBOL, bold=True) + 2 * _PADDING
     return [Label(width / 2, 0, text, SYMBOL, align="center", bold=True)], width
 
 
-def _operation(operator: Operator) -> Piece:
+def _operation(operator: Operator) -> Element:
     """Return the arrow of an operator: its name above, what it does below."""
     does = width_of(operator.forward, SMALL)
     width = max(does, width_of(operator.name, TITLE, bold=True)) + 2 * _PADDING
@@ -107,29 +107,26 @@ def _operation(operator: Operator) -> Piece:
 # ---- matrices
 
 
-def _matrix(cut: Cut, scale: Scale, words: Words) -> Piece:
+def _matrix(cut: Cut, scale: Scale, words: Words) -> Element:
     """Return a whole or cut matrix with its name, its sizes and how it lies on the ranks."""
     width, height = scale.size(cut)
     rows, columns = cut.shape
     # Where numbers stand in the cells, rows and columns can be counted.
     above = times(cut.shape) if words else _counted(columns, "column")
     side = "" if words else _counted(rows, "row")
-    half = max(
-        width_of(cut.name, TITLE, bold=True), width_of(above, SMALL), width_of(lies(cut), SMALL)
-    )
-    fan, reach = fan_of(cut), (half - width) / 2
-    left = max(width_of(side, SMALL) + 6 if side else 0.0, reach)
-    items: list[Item] = [
-        *matrix(cut, width, height, words.get(cut)),
-        Label(width / 2, -25, cut.name, TITLE, align="center", bold=True),
-        Label(width / 2, -9, above, SMALL, QUIET, "center"),
-        Label(-6, height / 2, side, SMALL, QUIET, "right"),
-        Label(width / 2, height + fan + 10, lies(cut), SMALL, QUIET, "center"),
+    fan = fan_of(cut)
+    items = matrix(cut, width, height, words.get(cut))
+    items.append(Label(-6, height / 2, side, SMALL, QUIET, "right"))
+    captions = [
+        Label(0, -25, cut.name, TITLE, align="center", bold=True),
+        Label(0, -9, above, SMALL, QUIET, "center"),
+        Label(0, height + fan + 10, lies(cut), SMALL, QUIET, "center"),
     ]
-    return shifted(items, left, -height / 2), left + width + max(fan, reach)
+    left = width_of(side, SMALL) + 6 if side else 0.0
+    return captioned(items, (width, height), captions, left=left, right=fan)
 
 
-def _addends(product: Product, scale: Scale, words: Words) -> Iterable[Piece]:
+def _addends(product: Product, scale: Scale, words: Words) -> Iterable[Element]:
     """Yield what each rank holds of a partial sum, after = or +."""
     cut = product.output
     width, height = scale.size(cut)
@@ -138,18 +135,13 @@ def _addends(product: Product, scale: Scale, words: Words) -> Iterable[Piece]:
         if rank is None:
             yield beside([sign, _sign("…")])
             continue
-        name, below = _multiplied(product, rank), f"addend of {cut.name}"
-        reach = max(0.0, max(width_of(name, NORMAL, bold=True), width_of(below, SMALL)) - width) / 2
-        items: list[Item] = [
-            *addend(cut, rank, width, height, words.get(cut)),
-            Label(width / 2, -11, name, NORMAL, align="center", bold=True),
-            Label(width / 2, height + 10, below, SMALL, QUIET, "center"),
+        name = "·".join(part_name(factor, rank) for factor in product.inputs)
+        captions = [
+            Label(0, -11, name, NORMAL, align="center", bold=True),
+            Label(0, height + 10, f"addend of {cut.name}", SMALL, QUIET, "center"),
         ]
-        yield beside([sign, (shifted(items, reach, -height / 2), width + 2 * reach)])
-
-
-def _multiplied(product: Product, rank: int) -> str:
-    return f"{named(product.left, rank)}·{named(product.right, rank)}"
+        items = addend(cut, rank, width, height, words.get(cut))
+        yield beside([sign, captioned(items, (width, height), captions)])
 
 
 def _counted(count: int, what: str) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from itertools import groupby, pairwise
 from math import dist
 
@@ -28,19 +29,20 @@ from mpviz.draw.canvas.theme import INK, SMALL, fill
 from mpviz.draw.gantt import pixels
 from mpviz.draw.gantt.action_table import KIND_ORDER, ActionTable
 from mpviz.draw.gantt.axis import Axis, RankRows
-from mpviz.draw.gantt.boxes import boxes, bricks, lettered
+from mpviz.draw.gantt.boxes import boxes, bricks
+from mpviz.draw.gantt.frame import Frame, lettered
 from mpviz.draw.gantt.style import BUBBLE, HELD_FACE, Style
 from mpviz.timeline import Event, Timeline, simulate
 
 AXIS = Axis(33.0, 40.0, 600.0)
-ROOMY = RankRows(4, 30.0, fine=False)
+ROOMY = Frame(AXIS, RankRows(4, 30.0, fine=False), Style(1, lettered=True))
 
 
 def bars(timeline: Timeline, axis: Axis = AXIS, style: Style | None = None) -> list[Box]:
     """The box of each action, in the order of `ActionTable`."""
     table = ActionTable.of(timeline)
     rows = RankRows(table.pp, 30.0, fine=False)
-    drawn = boxes(table, axis, rows, style or Style(table.chunks, lettered=True), None)
+    drawn = boxes(table, Frame(axis, rows, style or Style(table.chunks, lettered=True)), None)
     return [item for item in drawn if isinstance(item, Box) and item.face != BUBBLE]
 
 
@@ -82,7 +84,7 @@ def test_the_bubble_is_what_no_box_covers():
     timeline = one_f_one_b(4, 8)
     tracks = [
         box
-        for box in boxes(ActionTable.of(timeline), AXIS, ROOMY, Style(1, lettered=True), None)
+        for box in boxes(ActionTable.of(timeline), ROOMY, None)
         if isinstance(box, Box) and box.face == BUBBLE
     ]
     assert [(track.x, track.width) for track in tracks] == [(40.0, 600.0)] * 4
@@ -93,7 +95,7 @@ def test_the_bubble_is_what_no_box_covers():
 def test_a_line_stands_wherever_a_rank_waits_for_a_message():
     timeline = one_f_one_b(4, 8, link=0.5)
     axis = Axis(timeline.makespan, 40.0, 600.0)
-    drawn = boxes(ActionTable.of(timeline), axis, ROOMY, Style(1, lettered=True), None)
+    drawn = boxes(ActionTable.of(timeline), replace(ROOMY, axis=axis), None)
     lines = {
         (item.points[0][0], item.points[-1][0], item.points[0][1] // 30)
         for item in drawn
@@ -187,8 +189,9 @@ def test_bricks_are_as_many_as_activations_are_held(timeline):
     axis = Axis(table.seconds, 40.0, 600.0)
     # Rows so high that each activation has a brick of its own.
     rows = RankRows(table.pp, 20 + 2.5 * most, fine=False)
+    frame = Frame(axis, rows, Style(table.chunks, lettered=True), most)
     thickness = (rows.pitch - rows.gap) / most
-    lying = [item for item in bricks(table, axis, rows, most) if isinstance(item, Box)]
+    lying = [item for item in bricks(table, frame) if isinstance(item, Box)]
     for rank, steps in enumerate(timeline.in_flight):
         mine = [box for box in lying if rank <= box.y / rows.pitch < rank + 1]
         held = sum(count * (later - since) for (since, count), (later, _) in pairwise(steps))
@@ -237,7 +240,7 @@ def test_each_pixel_has_the_colour_of_what_its_rank_does_then(name):
     table = ActionTable.of(timeline)
     axis, rows = Axis(table.seconds, 40.0, 600.0), RankRows(table.pp, 24.0, fine=True)
     style = Style(table.chunks, lettered=False, low=True)
-    raster = pixels.bars(table, axis, rows, style)
+    raster = pixels.bars(table, Frame(axis, rows, style))
     columns = raster.indices.shape[1]
     assert columns == 1600 and raster.width == pytest.approx(600)
     image = raster.indices.reshape(table.pp, -1, columns)
@@ -262,7 +265,8 @@ def test_each_pixel_of_the_strip_tells_how_much_is_held(low, height):
     timeline = one_f_one_b(8, 32)
     table = ActionTable.of(timeline)
     rows = RankRows(8, height, fine=True)
-    raster = pixels.held(table, Axis(table.seconds, 40.0, 600.0), rows, Style(1, False, low), 8)
+    frame = Frame(Axis(table.seconds, 40.0, 600.0), rows, Style(1, False, low), most=8)
+    raster = pixels.held(table, frame)
     image = raster.indices.reshape(8, -1, 1600)
     for rank, steps in enumerate(timeline.in_flight):
         for column in range(0, 1600, 41):

@@ -8,28 +8,20 @@ from ..canvas.glyphs import width_of
 from ..canvas.scene import Box, Item, Label, stroke
 from ..canvas.theme import FAINT_EDGE, INK, SMALL, ink_on
 from .action_table import KIND_ORDER, ActionTable
-from .axis import Axis, RankRows, typical_widths
-from .style import BUBBLE, HELD_EDGE, HELD_FACE, WAIT, Style
+from .frame import Frame
+from .style import BUBBLE, HELD_EDGE, HELD_FACE, WAIT
 
 _PADDING = 3.0
 _LOWEST_TEXT = 9.0
 _LOWEST_BRICK = 2.0
 
 
-def lettered(table: ActionTable, axis: Axis) -> bool:
-    """Whether each box has room for the letter of its kind beside its microbatch."""
-    number = width_of(str(table.microbatch.max()), SMALL)
-    needed = [width_of(KIND_ORDER[kind], SMALL) + number + _PADDING for kind in table.kinds]
-    return bool((typical_widths(table, axis) >= needed).all())
-
-
-def boxes(
-    table: ActionTable, axis: Axis, rows: RankRows, style: Style, at: float | None
-) -> list[Item]:
+def boxes(table: ActionTable, frame: Frame, at: float | None) -> list[Item]:
     """Return the bubble of each rank, its waits, and a box for each action.
 
     What is under way at a moment comes last, with a strong border.
     """
+    axis, rows, style = frame.axis, frame.rows, frame.style
     bubble = Box(axis.left, 0, axis.scale * table.seconds, rows.height, BUBBLE, FAINT_EDGE, 0.8)
     items: list[Item] = [replace(bubble, y=rank * rows.pitch) for rank in range(table.pp)]
     for event, start, end in table.waits():
@@ -56,15 +48,16 @@ def boxes(
     return items + active
 
 
-def microbatches_in_a_brick(rows: RankRows, most: int) -> int:
+def microbatches_in_a_brick(strip: Frame) -> int:
     """Return how many activations a brick stands for, so that it can be seen."""
-    return ceil(most * _LOWEST_BRICK / rows.height)
+    return ceil(strip.most * _LOWEST_BRICK / strip.rows.height)
 
 
-def bricks(table: ActionTable, axis: Axis, rows: RankRows, most: int) -> Iterator[Item]:
-    """Yield the floor of each rank and what lies on it, in rows of ``most`` activations."""
-    each = microbatches_in_a_brick(rows, most)
-    thickness = rows.height / ceil(most / each)
+def bricks(table: ActionTable, strip: Frame) -> Iterator[Item]:
+    """Yield the floor of each rank, and a brick for each activation for as long as it is held."""
+    axis, rows = strip.axis, strip.rows
+    each = microbatches_in_a_brick(strip)
+    thickness = rows.height / ceil(strip.most / each)
     for rank, steps in enumerate(table.timeline.in_flight):
         floor = rank * rows.pitch + rows.height
         yield stroke(axis.left, floor, axis.x(table.seconds), floor, FAINT_EDGE, 0.8)

@@ -8,26 +8,39 @@ from ..canvas.glyphs import width_of
 from ..canvas.page import Panel
 from ..canvas.scene import Box, Item, Label, shifted
 from ..canvas.theme import FAINT_EDGE, MAX_WIDTH, SMALL
+from .action_table import ActionTable
+from .boxes import microbatches_in_a_brick
+from .frame import Frame
 from .style import BUBBLE, HELD_EDGE, HELD_FACE, WAIT, Style
 
 _NAMES = [f"{letter} {words}" for letter, words in KINDS.items()]
 _LINE, _SIDE, _GAP = 15.0, 10.0, 16.0
 
 
-def legend(style: Style, kinds: Sequence[int], *, waits: bool, held: str) -> Panel:
-    """Return samples and their meaning.
-
-    ``held`` is what stands beside the colour of activations; nothing if there are none.
-    """
+def legend(frame: Frame, tables: Sequence[ActionTable], *, activations: bool) -> Panel:
+    """Return samples and their meaning: of each kind that occurs, and of what is drawn beside."""
+    kinds = sorted({kind for table in tables for kind in table.kinds})
     bubble = Box(0, 0, _SIDE, _SIDE, BUBBLE, FAINT_EDGE, 0.8)
-    entries = [(_sample(style, kind), _NAMES[kind]) for kind in kinds]
+    entries = [(_sample(frame.style, kind), _NAMES[kind]) for kind in kinds]
     entries.append(([bubble], "bubble"))
-    if waits:
+    if not frame.rows.fine and any(True for table in tables for _ in table.waits()):
         line = Box(0, _SIDE / 2 - 0.5, _SIDE, 1, WAIT, WAIT, 0)
         entries.append(([bubble, line], "waits for a message"))
-    if held:
-        entries.append(([Box(0, 0, _SIDE, _SIDE, HELD_FACE, HELD_EDGE, 0.8)], held))
+    if activations:
+        held = Box(0, 0, _SIDE, _SIDE, HELD_FACE, HELD_EDGE, 0.8)
+        entries.append(([held], _held(frame.strip)))
     return _in_lines(entries)
+
+
+def _held(strip: Frame) -> str:
+    """Return what a brick in a strip, or the colour where there are none, stands for."""
+    if strip.style.low:
+        return "activations held, the darker the more"
+    if strip.rows.fine:
+        return "activations held"
+    each = microbatches_in_a_brick(strip)
+    held = "a microbatch" if each == 1 else f"{each} microbatches"
+    return f"activations of {held}" + (" in one stage" if strip.style.chunks > 1 else "")
 
 
 def _sample(style: Style, kind: int) -> list[Box]:

@@ -10,11 +10,10 @@ from ..canvas.picture import Picture
 from ..grids.board import check_rows
 from .action_table import ActionTable
 from .axis import RankRows
-from .boxes import lettered
-from .chart import chart, meaning, shared_axis, strip
+from .chart import chart, strip
 from .chart_legend import legend
+from .frame import Frame
 from .recorded import operations
-from .style import Style
 from .timetable import timetable
 
 _MOST_SPANS = 8
@@ -84,10 +83,7 @@ def timeline(
                 raise ValueError(f"at={at} marks a moment of a pipeline; these events are of none")
             return operations(events, title, ax)
         events = Timeline(events)
-    check_rows(events.pp)
-    table = ActionTable.of(events)
-    heading = f"{title}: {table.sizes}" if title else table.sizes
-    return _pictured(heading, {"": table}, at, activations, ax)
+    return _charts({"": events}, title, at, activations, ax)
 
 
 def timelines(
@@ -128,44 +124,35 @@ def timelines(
     """
     if not named:
         raise ValueError("there is no time line to draw")
-    for each in named.values():
-        check_rows(each.pp)
-    tables = {name: ActionTable.of(each) for name, each in named.items()}
-    sizes = {table.sizes for table in tables.values()}
-    heading = title or " above ".join(named)
-    heading += f": {sizes.pop()}" if len(sizes) == 1 else ""
-    return _pictured(heading, tables, at, activations, ax)
+    return _charts(named, title, at, activations, ax)
 
 
-def _pictured(
-    title: str,
-    named: Mapping[str, ActionTable],
+def _charts(
+    named: Mapping[str, Timeline],
+    title: str | None,
     at: float | None,
     activations: bool,
     ax: Axes | None,
 ) -> Picture:
-    tables = list(named.values())
-    axis = shared_axis(tables)
-    if at is not None and not 0 <= at <= axis.seconds:
-        raise ValueError(f"at must be 0 … {axis.seconds:g} s, got {at!r}")
-    rows = RankRows.of(tables, axis)
-    letters = not rows.fine and all(lettered(table, axis) for table in tables)
-    style = Style(max(table.chunks for table in tables), letters, low=not rows.all_named)
-    most = max(1, *(max(table.timeline.peak_in_flight) for table in tables))
+    check_rows(max(each.pp for each in named.values()))
+    tables = [ActionTable.of(each) for each in named.values()]
+    frame = Frame.of(tables)
+    if at is not None and not 0 <= at <= frame.axis.seconds:
+        raise ValueError(f"at must be 0 … {frame.axis.seconds:g} s, got {at!r}")
     parts: list[Panel] = []
     lines: list[str] = []
-    for name, table in named.items():
+    for name, table in zip(named, tables, strict=True):
         result = f"{name}: {table.result}" if name else table.result
-        parts.append(chart(result, table, axis, rows, style, at))
+        parts.append(chart(result, table, frame, at))
         if activations:
-            parts.append(strip(table, axis, rows.strip, style, most))
+            parts.append(strip(table, frame.strip))
         lines += [result] if table.unit else [name] if name else []
         lines += timetable(table, at, activations=activations)
-    kinds = sorted({kind for table in tables for kind in table.kinds})
-    waits = not rows.fine and any(True for table in tables for _ in table.waits())
-    held = meaning(rows.strip, style, most) if activations else ""
-    parts.append(legend(style, kinds, waits=waits, held=held))
-    return page(title, parts, _notes(tables, rows), "\n".join(lines), ax)
+    parts.append(legend(frame, tables, activations=activations))
+    sizes = {table.sizes for table in tables}
+    words = [title or " above ".join(named), *(sizes if len(sizes) == 1 else ())]
+    heading = ": ".join(filter(None, words))
+    return page(heading, parts, _notes(tables, frame.rows), "\n".join(lines), ax)
 
 
 def _notes(tables: Sequence[ActionTable], rows: RankRows) -> list[str]:

@@ -1,7 +1,7 @@
 """A matrix as boxes: one for each rank that holds a part of it, or the stack of its copies."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from ...shards import Cut, times
 from ..canvas.glyphs import width_of
@@ -9,7 +9,7 @@ from ..canvas.page import elided
 from ..canvas.scene import Box, Item, Label
 from ..canvas.theme import FAINT_EDGE, FRAME, NORMAL, QUIET, SMALL, edge, fill, ink_on
 from .block_steps import part_name
-from .numbers import CELL_HEIGHT, MOST_PARTS, Entries
+from .numbers import CELL_HEIGHT, MOST_PARTS, Entries, Words
 
 GAP = 3.0
 """Between two parts."""
@@ -56,11 +56,14 @@ class Scale:
     ----------
     length : mapping from int to float
         Points that a number of rows or columns takes.
+    words : mapping from Cut to the Entries of each rank
+        The numbers to write, if any.
     cell : float
         Width of a cell with a number in it; 0 where none are written.
     """
 
     length: Mapping[int, float]
+    words: Words = field(default_factory=dict)
     cell: float = 0.0
 
     @classmethod
@@ -83,13 +86,11 @@ class Scale:
         rows, columns = cut.shape
         if not self.cell:
             return self.length[columns], self.length[rows]
-        beside = cut.parts if cut.dim == 1 else 1
-        below = cut.parts if cut.dim == 0 else 1
+        beside, below = (cut.parts if cut.dim == dim else 1 for dim in (1, 0))
         width = columns * self.cell + (beside - 1) * GAP
-        return (
-            max(width, least_length(cut, roomy=True) if cut.dim == 1 else _SHORTEST),
-            rows * CELL_HEIGHT + below * (_HEADING + _FOOT) + (below - 1) * GAP,
-        )
+        least = least_length(cut, roomy=True) if cut.dim == 1 else _SHORTEST
+        height = rows * CELL_HEIGHT + below * (_HEADING + _FOOT) + (below - 1) * GAP
+        return max(width, least), height
 
 
 def least_length(cut: Cut, *, roomy: bool = False) -> float:
@@ -135,60 +136,54 @@ def matrix(
         Box(rank * step, rank * step, width, height, fill(rank), edge(rank))
         for rank in reversed(range(min(cut.parts, MOST_PARTS)))
     ]
-    who = [f"ranks 0–{last}", f"0–{last}"] if last else ["rank 0", "0"]
-    return [*cards, *_labels(cards[-1], cut, "", who, words[0] if words else None)]
+    ranks = f"0–{last}" if last else "0"
+    return [*cards, *_labels(cards[-1], cut, ranks, words[0] if words else None)]
 
 
-def addend(
-    cut: Cut, rank: int, width: float, height: float, words: Sequence[Entries] | None = None
-) -> list[Item]:
+def addend(cut: Cut, rank: int, scale: Scale) -> list[Item]:
     """Return the box of what one rank holds of a partial sum."""
-    box = Box(0, 0, width, height, fill(rank), edge(rank))
-    who = [f"rank {rank}", str(rank)]
-    return [box, *_labels(box, cut, "", who, words[rank] if words else None)]
+    box = Box(0, 0, *scale.size(cut), fill(rank), edge(rank))
+    return [box, *_labels(box, cut, str(rank), scale.words[cut][rank] if scale.words else None)]
 
 
 def _parts(cut: Cut, width: float, height: float, words: Sequence[Entries] | None) -> list[Item]:
     """Return a box for each part: equal slices, in rank order."""
     ranks = drawn_ranks(cut.parts)
-    dx, dy = 0.0, 0.0
-    if cut.dim == 1:
-        dx = (width + GAP) / len(ranks)
-        width = dx - GAP
-    else:
-        dy = (height + GAP) / len(ranks)
-        height = dy - GAP
+    dx = (width + GAP) / len(ranks) if cut.dim == 1 else 0.0
+    dy = (height + GAP) / len(ranks) if cut.dim == 0 else 0.0
+    slot = Box(0, 0, dx - GAP if dx else width, dy - GAP if dy else height, FRAME, FAINT_EDGE)
     items: list[Item] = []
     for place, rank in enumerate(ranks):
-        box = Box(place * dx, place * dy, width, height, FRAME, FAINT_EDGE)
+        box = replace(slot, x=place * dx, y=place * dy)
         if rank is None:
-            middle = (box.x + width / 2, box.y + height / 2)
+            middle = (box.x + box.width / 2, box.y + box.height / 2)
             items += [box, Label(*middle, "…", NORMAL, QUIET, "center")]
         else:
             box = replace(box, face=fill(rank), edge=edge(rank))
-            name, who = part_name(cut, rank), [f"rank {rank}", str(rank)]
-            items += [box, *_labels(box, cut, name, who, words[rank] if words else None)]
+            entries = words[rank] if words else None
+            items += [box, *_labels(box, cut, str(rank), entries, part_name(cut, rank))]
     return items
 
 
 def _labels(
-    box: Box, cut: Cut, name: str, who: Sequence[str], entries: Entries | None
-) -> Iterable[Label]:
-    """Yield what a box holds: its numbers, or else its name, rank and shape."""
+    box: Box, cut: Cut, ranks: str, entries: Entries | None, name: str = ""
+) -> Iterator[Label]:
+    """Yield what a box holds: its numbers, or else its name, ranks and shape."""
     room = box.width - 4
-    if name and entries is not None:
-        who = (f"{name}, {who[0]}", *who)
-    whose = next((words for words in who if width_of(words, SMALL) <= room), who[-1])
+    holder = f"ranks {ranks}" if "–" in ranks else f"rank {ranks}"
+    titles = [f"{name}, {holder}"] if name and entries is not None else []
+    titles += [holder, ranks]
+    title = next((words for words in titles if width_of(words, SMALL) <= room), ranks)
     x, ink = box.x + box.width / 2, ink_on(box.face)
     if entries is not None:
-        yield Label(x, box.y + 9.5, whose, SMALL, ink, "center")
+        yield Label(x, box.y + 9.5, title, SMALL, ink, "center")
         cell = box.width / len(entries[0])
         for row, line in enumerate(entries):
             y = box.y + _HEADING + (row + 0.5) * CELL_HEIGHT
             for column, word in enumerate(line):
                 yield Label(box.x + (column + 0.5) * cell, y, word, SMALL, ink, "center")
         return
-    lines = [(whose, SMALL, False)]
+    lines = [(title, SMALL, False)]
     shape = times(cut.local_shape)
     if box.height >= 2 * _LINE + 4 and width_of(shape, SMALL) <= room:
         lines.append((shape, SMALL, False))

@@ -11,9 +11,9 @@ from ..grids.board import check_rows
 from .action_table import ActionTable
 from .axis import RankRows
 from .chart import chart, strip
+from .chart_legend import legend
 from .frame import Frame
 from .recorded import operations
-from .samples import legend, samples
 from .timetable import timetable
 
 _MOST_SPANS = 8
@@ -148,7 +148,7 @@ def _charts(
             parts.append(strip(table, frame.strip))
         lines += [result] if table.unit else [name] if name else []
         lines += timetable(table, at, activations=activations)
-    parts.append(legend(samples(frame, tables, activations=activations)))
+    parts.append(legend(frame, tables, activations=activations))
     sizes = {table.sizes for table in tables}
     words = [title or " above ".join(named), *(sizes if len(sizes) == 1 else ())]
     heading = ": ".join(filter(None, words))

@@ -1,4 +1,4 @@
-"""Samples for the legend of a chart: each kind of action, and whatever else is drawn."""
+"""The legend of a chart: a sample of each kind of action, and of whatever else is drawn."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,15 +17,11 @@ _NAMES = [f"{letter} {words}" for letter, words in KINDS.items()]
 _LINE, _SIDE, _GAP = 15.0, 10.0, 16.0
 
 
-Sample = tuple[list[Box], str]
-"""What is drawn, and its meaning."""
-
-
-def samples(frame: Frame, tables: Sequence[ActionTable], *, activations: bool) -> list[Sample]:
-    """Return a sample of each kind that occurs, and of what is drawn beside."""
+def legend(frame: Frame, tables: Sequence[ActionTable], *, activations: bool) -> Panel:
+    """Return samples and their meaning: of each kind that occurs, and of what is drawn beside."""
     kinds = sorted({kind for table in tables for kind in table.kinds})
     bubble = Box(0, 0, _SIDE, _SIDE, BUBBLE, FAINT_EDGE, 0.8)
-    entries = [(_bars(frame.style, kind), _NAMES[kind]) for kind in kinds]
+    entries = [(_sample(frame.style, kind), _NAMES[kind]) for kind in kinds]
     entries.append(([bubble], "bubble"))
     if not frame.rows.fine and any(True for table in tables for _ in table.waits()):
         line = Box(0, _SIDE / 2 - 0.5, _SIDE, 1, WAIT, WAIT, 0)
@@ -33,7 +29,7 @@ def samples(frame: Frame, tables: Sequence[ActionTable], *, activations: bool) -
     if activations:
         held = Box(0, 0, _SIDE, _SIDE, HELD_FACE, HELD_EDGE, 0.8)
         entries.append(([held], _held(frame.strip)))
-    return entries
+    return _in_lines(entries)
 
 
 def _held(strip: Frame) -> str:
@@ -47,7 +43,7 @@ def _held(strip: Frame) -> str:
     return f"activations of {held}" + (" in one stage" if strip.style.chunks > 1 else "")
 
 
-def _bars(style: Style, kind: int) -> list[Box]:
+def _sample(style: Style, kind: int) -> list[Box]:
     """Return a bar of each tint, standing in a row as it does in the chart."""
     top, bottom = style.span(kind)
     row = [Box(0, 0, _SIDE * style.tints, _SIDE, BUBBLE, FAINT_EDGE, 0.8)]
@@ -58,8 +54,8 @@ def _bars(style: Style, kind: int) -> list[Box]:
     return row + bars if style.spans_tell else bars
 
 
-def legend(entries: Sequence[Sample]) -> Panel:
-    """Return samples with their words, in as many lines as they need."""
+def _in_lines(entries: Sequence[tuple[list[Box], str]]) -> Panel:
+    """Return the samples with their words, in as many lines as they need."""
     items: list[Item] = []
     x, y, right = 0.0, 0.0, 0.0
     for sample, words in entries:

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ...timeline import Event, Timeline
+from ..canvas.limits import check_rows
 from ..canvas.page import Panel, page
 from ..canvas.picture import Picture
-from ..grids.board import check_rows
 from .action_table import Work
 from .boxes import Rows, lettered
 from .chart import chart, shared_axis

@@ -8,10 +8,10 @@ from numpy.typing import ArrayLike
 from ..._checks import listed
 from ...shards import Block, Cut, Operator, Product, times
 from ...shards import product as product_of
+from ..canvas.limits import check_rows
 from ..canvas.page import Panel, page
 from ..canvas.picture import Picture
 from ..canvas.scene import Label
-from ..grids.board import check_rows
 from .equation import Words, equation
 from .flow import flow
 from .matrices import Scale

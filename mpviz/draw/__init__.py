@@ -19,7 +19,8 @@ from .grids.grid import cluster, grid
 from .grids.messages import traffic
 from .grids.process_groups import compare, groups
 from .grids.values import outcomes, values
-from .tensor.product import block, product
+from .tensor.block import block
+from .tensor.product import product
 
 __all__ = [
     "Picture",

@@ -3,6 +3,8 @@
 Colour never stands alone: each coloured cell also carries a symbol, a label or a rank.
 """
 
+from functools import lru_cache
+
 RGB = tuple[float, float, float]
 
 MAX_WIDTH = 680.0
@@ -93,6 +95,7 @@ def contrast(one: RGB, other: RGB) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
+@lru_cache(maxsize=1024)
 def ink_on(background: RGB) -> RGB:
     """Return the text colour that reads best on a background."""
     return max((INK, PAPER), key=lambda ink: contrast(ink, background))

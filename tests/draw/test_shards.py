@@ -261,6 +261,18 @@ def test_no_arrow_runs_through_words(make, tp):
             assert not ((left < x) & (x < right) & (top < y) & (y < bottom)).any()
 
 
+def test_a_long_name_of_a_matrix_does_not_stick_out():
+    step = Product(
+        Cut("all the activations that go in", (4, 6), 2),
+        Cut("A", (6, 8), 2, dim=1),
+        Cut("all that come out", (4, 8), 2, dim=1),
+    )
+    scene = draw.block(shards.Block("named at length", 2, (step,))).scene
+    spans = [box_of(label)[::2] for label in scene.of(Label)]
+    assert min(left for left, _ in spans) >= 0
+    assert max(right for _, right in spans) <= scene.width
+
+
 # ---- the twin
 
 

@@ -33,17 +33,18 @@ def boxes(table: ActionTable, frame: Frame, at: float | None) -> list[Item]:
     for action, (rank, kind, chunk, microbatch, start, end) in enumerate(
         zip(*(column.tolist() for column in columns), strict=True)
     ):
-        top, bottom = (rank * rows.pitch + share * rows.height for share in style.span(kind))
+        top, bottom = style.span(kind)
+        y, height = rank * rows.pitch + top * rows.height, (bottom - top) * rows.height
         face = style.face(kind, style.tint(chunk))
         width = (end - start) * axis.scale
-        box = Box(axis.x(start), top, width, bottom - top, face, style.edge(kind), 0.8)
+        box = Box(axis.x(start), y, width, height, face, style.edge(kind), 0.8)
         if action in under_way:
             active.append(replace(box, edge=INK, line=2.0))
         else:
             items.append(box)
         word = f"{KIND_ORDER[kind]}{microbatch}" if style.lettered else str(microbatch)
-        if box.height >= _LOWEST_TEXT and width >= width_of(word, SMALL) + _PADDING:
-            middle = (box.x + width / 2, top + box.height / 2)
+        if height >= _LOWEST_TEXT and width >= width_of(word, SMALL) + _PADDING:
+            middle = (box.x + width / 2, y + height / 2)
             items.append(Label(*middle, word, SMALL, ink_on(face), "center"))
     return items + active
 

@@ -36,15 +36,15 @@ class Frame:
     @classmethod
     def of(cls, tables: Sequence[ActionTable]) -> "Frame":
         """Return the frame that suits all of these."""
-        most = max(1, *(max(table.timeline.peak_in_flight) for table in tables))
+        peak = max(max(table.timeline.peak_in_flight) for table in tables)
         ranks = max(table.pp for table in tables)
         longest = max((table.name(-1) for table in tables), key=len)
-        tail = max((f"peak {most}", longest + "0", "waits"), key=len)
+        tail = max((f"peak {peak}", longest + "0", "waits"), key=len)
         axis = Axis.beside(max(table.seconds for table in tables), f"rank {ranks - 1}", tail)
         rows = RankRows.of(tables, axis)
         letters = not rows.fine and all(lettered(table, axis) for table in tables)
         style = Style(max(table.chunks for table in tables), letters, low=not rows.all_named)
-        return cls(axis, rows, style, most)
+        return cls(axis, rows, style, max(1, peak))
 
     @property
     def strip(self) -> "Frame":

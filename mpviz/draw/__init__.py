@@ -14,10 +14,10 @@
 
 from .canvas.picture import Picture
 from .gantt.timelines import timeline, timelines
+from .grids.cut_model import pieces
 from .grids.grid import cluster, grid
-from .grids.groups import compare, groups
 from .grids.messages import traffic
-from .grids.pieces import pieces
+from .grids.process_groups import compare, groups
 from .grids.values import outcomes, values
 from .tensor.block import block
 from .tensor.product import product

@@ -5,7 +5,7 @@ Megatron-LM ``megatron/core/distributed/distributed_data_parallel.py``.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -361,8 +361,7 @@ def start_equal(module: nn.Module, group: dist.ProcessGroup) -> None:
         On every rank, when their names, shapes or dtypes differ, or which are frozen.
     """
     tensors = {name: t for name, t in _named_tensors(module) if not hasattr(t, "unit")}
-    lines = [f"{name} {described(tensor)}" for name, tensor in tensors.items()]
-    _check_same(lines, group, _device(module))
+    _check_same(tensors, group)
     if group.size() > 1:
         source = dist.get_process_group_ranks(group)[0]
         for tensor in filter(Tensor.numel, tensors.values()):
@@ -410,9 +409,8 @@ def copies_agree(module: nn.Module, group: dist.ProcessGroup) -> bool:
     tensors = dict(_named_tensors(module))
     if any(hasattr(tensor, "unit") for tensor in tensors.values()):
         raise ValueError("the module is fully sharded: each rank holds its shards, nobody a copy")
-    device = _device(module)
-    _check_same([f"{name} {described(t)}" for name, t in tensors.items()], group, device)
-    held = _from_everybody(map(_checksum, tensors.values()), group, device)
+    _check_same(tensors, group)
+    held = _from_everybody(map(_checksum, tensors.values()), group, _device(module))
     ranks = dist.get_process_group_ranks(group)
     differing = []
     for name, marks in zip(tensors, zip(*held, strict=True), strict=True):
@@ -446,15 +444,16 @@ def _device(module: nn.Module) -> torch.device:
     return next((tensor.device for _, tensor in _named_tensors(module)), torch.device("cpu"))
 
 
-def _check_same(lines: Sequence[str], group: dist.ProcessGroup, device: torch.device) -> None:
-    """Raise on every rank unless all have the same lines; name the first that differ."""
-    nothing = torch.empty(0, device=device)
-    if len({tuple(count) for count in _from_everybody([len(lines)], group, device)}) > 1:
-        agree(group, nothing, problem=f"{len(lines)} parameters and buffers")
-    marks = _from_everybody([crc32(line.encode()) for line in lines], group, device)
+def _check_same(tensors: Mapping[str, Tensor], group: dist.ProcessGroup) -> None:
+    """Raise on every rank unless all have the same names and shapes; show the first that differ."""
+    lines = [f"{name} {described(tensor)}" for name, tensor in tensors.items()]
+    first = next(iter(tensors.values()), torch.empty(0))
+    name = next(iter(tensors), "none")
+    agree(group, first, purpose=f", {name}, first of {len(lines)} parameters and buffers")
+    marks = _from_everybody([crc32(line.encode()) for line in lines], group, first.device)
     for n, of_ranks in enumerate(zip(*marks, strict=True)):
         if len(set(of_ranks)) > 1:
-            agree(group, nothing, problem=f"number {n + 1} is {lines[n]}")
+            agree(group, first, problem=f"number {n + 1} is {lines[n]}")
 
 
 def _from_everybody(

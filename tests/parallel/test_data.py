@@ -1,4 +1,4 @@
-"""Copies that learn from their mean gradient, beside one process that accumulates the same parts."""
+"""Copies that learn from their mean gradient, beside one process that accumulates the parts."""
 
 from pathlib import Path
 

@@ -10,7 +10,6 @@ from mpviz.world import World
 PROGRAM = (
     (Path(__file__).parent / "data_ranks.py").read_text()
     + """
-import sys
 import torch.distributed as dist
 """
 )

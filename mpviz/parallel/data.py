@@ -39,7 +39,7 @@ class DistributedDataParallel(nn.Module):
     group : ProcessGroup
         Everybody who holds a copy: ``groups["dp-cp"]``.
     bucket_bytes : int
-        Size of a bucket; a larger parameter has a bucket of its own.
+        Size with which a bucket is full; the parameter that reaches it is the last in it.
     overlap : bool
         Whether a bucket leaves during backward. Otherwise all leave after it.
 
@@ -142,11 +142,10 @@ class DistributedDataParallel(nn.Module):
         if self._by_itself:
             self._finish_with_this_backward()
         bucket = self.buckets[number]
-        bucket.take(n)
-        if self._after is not None:
-            bucket.arrived[n] += 1
-            if self.overlap and bucket.whole(self._after):
-                self._send_in_order()
+        bucket.arrived[n] += self._after is not None
+        bucket.take(n, last=bucket.arrived[n] == self._after)
+        if self.overlap and self._after is not None and bucket.whole(self._after):
+            self._send_in_order()
 
     def _finish_with_this_backward(self) -> None:
         backward = torch._C._current_graph_task_id()
@@ -234,23 +233,29 @@ class GradientBucket:
         self._work: dist.Work | None = None
         self._part: Tensor | None = None
         self._is_sent = False
+        self._scaled: set[int] = set()
         self.used = [False] * len(parameters)
         self.arrived: Counter[int] = Counter()
 
-    def take(self, n: int) -> None:
-        """Move the gradient of a parameter into the buffer, unless it lies there."""
+    def take(self, n: int, *, last: bool) -> None:
+        """Move the gradient of a parameter into the buffer; if it is the last, as its addend.
+
+        An addend of the mean: the gradient over the size of the group.
+        """
         parameter = self.parameters[n]
-        if self._is_sent or (self.stage == 1 and self.shard is not None):
+        if self._is_sent or n in self._scaled or (self.stage == 1 and self.shard is not None):
             raise ValueError(self._too_late(list(self.plan.shapes)[n]))
         if self.buffer is None:
             self._allocate()
-        view = self._views[n]
+        view, share = self._views[n], 1 / self.group.size() if last else 1.0
         if parameter.grad is None:
             view.zero_()
-        elif parameter.grad is not view:
-            view.copy_(parameter.grad)
+        else:
+            torch.mul(parameter.grad.detach(), share, out=view)
             parameter.grad = view
-        self.used[n] |= parameter.grad is not None
+            self.used[n] = True
+        if last:
+            self._scaled.add(n)
 
     def whole(self, backwards: int) -> bool:
         """Whether each parameter has got so many gradients."""
@@ -259,13 +264,11 @@ class GradientBucket:
 
     def send(self) -> None:
         """Begin to average."""
-        for n, parameter in enumerate(self.parameters):
-            if self.buffer is None or parameter.grad is not self._views[n]:
-                self.take(n)
+        for n in range(len(self.parameters)):
+            if n not in self._scaled:
+                self.take(n, last=True)
         self._is_sent, size = True, self.group.size()
         assert self.buffer is not None
-        if size > 1:
-            self.buffer.div_(size)
         if self.stage and size > 1:
             self._part, self._work = reduce_scatter(self.buffer, self.group, async_op=True)
         elif self.stage:
@@ -303,6 +306,7 @@ class GradientBucket:
     def be_ready(self) -> None:
         """Wait for the gradients of another backward."""
         self.arrived.clear()
+        self._scaled.clear()
         self._is_sent = False
 
     def clear(self) -> None:
@@ -321,10 +325,10 @@ class GradientBucket:
         ]
 
     def _too_late(self, name: str) -> str:
-        if self._is_sent:
+        if self._is_sent or self._scaled:
             return (
-                f"a gradient of {name} came after its bucket was sent: more backwards than "
-                f"sync_after was told, or one in parts; accumulate under no_sync(), then finish()"
+                f"a gradient of {name} came after its last: more backwards than sync_after was "
+                f"told, or one in parts; accumulate under no_sync(), then call finish()"
             )
         return (
             f"a gradient of {name} came before zero_grad(), and of the last one this rank has kept "
@@ -344,8 +348,8 @@ def _buckets(
     learning = {name: p for name, p in module.named_parameters() if p.requires_grad}
     for dtype in dict.fromkeys(p.dtype for p in learning.values()):
         shapes = {name: tuple(p.shape) for name, p in learning.items() if p.dtype == dtype}
-        most = max(1, bucket_bytes // dtype.itemsize)
-        for plan in buckets_of(shapes, group.size(), most=most):
+        full = -(-bucket_bytes // dtype.itemsize)
+        for plan in buckets_of(shapes, group.size(), full=full):
             yield GradientBucket(plan, [learning[name] for name in plan.shapes], group)
 
 

@@ -93,7 +93,7 @@ class Bucket:
         return f"{', '.join(parts)}: {self.parts} shard{plural} of {self.shard_numel}"
 
 
-def buckets_of(shapes: Mapping[str, Shape], parts: int, *, most: int) -> tuple[Bucket, ...]:
+def buckets_of(shapes: Mapping[str, Shape], parts: int, *, full: int) -> tuple[Bucket, ...]:
     """Deal parameters to buckets, the last one first: backward reaches it first.
 
     Parameters
@@ -102,25 +102,24 @@ def buckets_of(shapes: Mapping[str, Shape], parts: int, *, most: int) -> tuple[B
         Of each parameter, in the order of forward.
     parts : int
         Ranks that share each bucket, usually dp × cp.
-    most : int
-        Elements of a bucket; a larger parameter has a bucket of its own.
+    full : int
+        Elements with which a bucket is full: the parameter that reaches it is the last in it.
 
     Examples
     --------
     >>> shapes = {"0.weight": (4, 4), "0.bias": (4,), "1.weight": (2, 4), "1.bias": (2,)}
-    >>> for bucket in buckets_of(shapes, parts=4, most=16):
+    >>> for bucket in buckets_of(shapes, parts=4, full=8):
     ...     print(bucket)
-    1.bias 2, 1.weight 2×4, 0.bias 4, padding 2: 4 shards of 4
-    0.weight 4×4: 4 shards of 4
+    1.bias 2, 1.weight 2×4, padding 2: 4 shards of 3
+    0.bias 4, 0.weight 4×4: 4 shards of 5
     """
-    most = whole_number("most", most)
+    full = whole_number("full", full)
     dealt: list[dict[str, Shape]] = []
-    room = 0
+    held = full
     for name, shape in reversed(list(shapes.items())):
-        size = prod(shape)
-        if not dealt or size > room:
+        if held >= full:
             dealt.append({})
-            room = most
+            held = 0
         dealt[-1][name] = shape
-        room -= size
+        held += prod(shape)
     return tuple(Bucket(one, parts) for one in dealt)

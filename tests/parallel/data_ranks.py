@@ -6,7 +6,7 @@ from torch import nn
 from mpviz import parallel
 
 STEPS, SAMPLES, WIDE, TALL, OUT = 5, 4, 5, 7, 3
-SMALL_BUCKETS = 100  # bytes: less than a weight, more than a bias
+SMALL_BUCKETS = 20  # bytes: less than a weight, more than the last bias
 
 OPTIMIZERS = {
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9),

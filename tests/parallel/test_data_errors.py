@@ -28,7 +28,7 @@ class Branches(nn.Module):
         return self.always(x) + self.sometimes(x) if both else self.always(x)
 
 def ddp_of(module, **options):
-    return parallel.DistributedDataParallel(module, group, bucket_bytes=24, **options)
+    return parallel.DistributedDataParallel(module, group, bucket_bytes=8, **options)
 
 def parts_of_all():
     return data(world_size)[0]
@@ -295,7 +295,7 @@ def too_many():
         for part in data(world_size)[:2]:
             loss_of(model(part[rank])).backward()
 """
-    assert "came after its bucket was sent: more backwards than sync_after was told" in said(
+    assert "came after its last: more backwards than sync_after was told" in said(
         world, "too_many()", before
     )
 

@@ -1,6 +1,5 @@
 """Parameters in buffers: each element has one place, one owner, and none is lost."""
 
-from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -43,15 +42,14 @@ def test_shards_are_slices_of_the_buffer(named, parts):
 
 
 @given(shapes, st.integers(1, 9), st.integers(1, 60))
-def test_buckets_hold_all_from_behind_and_no_more_than_they_may(named, parts, most):
-    buckets = buckets_of(named, parts, most=most)
+def test_buckets_hold_all_from_behind_and_end_where_they_are_full(named, parts, full):
+    buckets = buckets_of(named, parts, full=full)
     order = [name for bucket in buckets for name in bucket.shapes]
     assert order == list(named)[::-1]
     for bucket in buckets:
-        assert bucket.numel <= most or len([s for s in bucket.shapes.values() if prod(s)]) == 1
-    for one, after in pairwise(buckets):  # no room was left for the next
-        first = next(iter(after.shapes.values()))
-        assert one.numel + prod(first) > most
+        *before, _ = map(prod, bucket.shapes.values())
+        assert sum(before) < full
+        assert bucket.numel >= full or bucket is buckets[-1]
 
 
 def test_buckets_are_equal_if_they_say_the_same():
@@ -65,7 +63,7 @@ def test_buckets_are_equal_if_they_say_the_same():
         (lambda: Bucket({"w": (2, 3)}, 0), "parts must be a whole number ≥ 1, got 0"),
         (lambda: Bucket({"w": (-1,)}, 1), "a size of w must be a whole number ≥ 0, got -1"),
         (lambda: Bucket({"w": (2,)}, 2).owned(2), "rank must be 0 … 1, got 2"),
-        (lambda: buckets_of({}, 1, most=0), "most must be a whole number ≥ 1, got 0"),
+        (lambda: buckets_of({}, 1, full=0), "full must be a whole number ≥ 1, got 0"),
     ],
 )
 def test_sizes_are_whole_numbers(make, message):

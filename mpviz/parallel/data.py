@@ -191,6 +191,7 @@ class DistributedDataParallel(nn.Module):
         self._forwards = 0
         most, least_negated, *anywhere = _highest(told, self.group).tolist()
         if most != -least_negated:
+            self._start_over()
             raise ValueError(
                 f"between two sums of gradients the ranks have made {-least_negated} to {most} "
                 f"forward passes in training: one has left out a backward. A forward that none "
@@ -300,11 +301,13 @@ class GradientBucket:
         if self.stage == 0:
             for parameter, view, anywhere in zip(self.parameters, self._views, used, strict=True):
                 parameter.grad = view if anywhere else None
-        self.used = list(used) if self.stage else [False] * len(used)
+        self.used = list(used)
         self.be_ready()
 
     def be_ready(self) -> None:
-        """Wait for the gradients of another backward."""
+        """Take the gradients of another backward."""
+        if self.stage == 0:  # otherwise means add up until `clear`
+            self.used = [False] * len(self.parameters)
         self.arrived.clear()
         self._scaled.clear()
         self._is_sent = False

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpviz import Event, draw
+from mpviz.draw.canvas.glyphs import box_of
 from mpviz.draw.canvas.scene import Box, Curve, Label
 from mpviz.draw.canvas.theme import MAX_WIDTH, fill
 from mpviz.shards import Bucket, buckets_of
@@ -33,6 +34,10 @@ def test_bars_can_be_read(capacity):
     check(scene)
     assert scene.width <= MAX_WIDTH + 100
     assert len(scene.of(Curve)) == (1 if capacity is None else 2)
+    for line in scene.of(Curve)[1:]:  # runs through no word
+        for left, top, right, bottom in map(box_of, scene.of(Label)):
+            below = bottom > line.points[-1][1] or top < line.points[0][1]
+            assert below or not left < line.points[0][0] < right
 
 
 def test_bars_are_as_long_as_what_they_stand_for():

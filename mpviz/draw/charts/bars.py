@@ -8,7 +8,7 @@ from ..canvas.glyphs import width_of
 from ..canvas.page import Panel, aligned, page, swatches
 from ..canvas.picture import Picture
 from ..canvas.scene import Box, Item, Label, stroke
-from ..canvas.theme import CROSSING, FAINT_EDGE, MAX_WIDTH, SMALL, edge_of, fill, ink_on
+from ..canvas.theme import CROSSING, FAINT_EDGE, MAX_WIDTH, RGB, SMALL, edge_of, fill, ink_on
 
 _PITCH, _HEIGHT, _GAP = 26.0, 20.0, 8.0
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -117,28 +117,33 @@ def _bars(
     left = max(width_of(name, SMALL) for name in bars) + _GAP
     right = max(width_of(word, SMALL, bold=True) for word in words.values()) + _GAP
     scale = (MAX_WIDTH - left - right) / (longest or 1.0)
+    line = None if capacity is None else left + capacity * scale
     items: list[Item] = []
     for row, (name, held) in enumerate(bars.items()):
         y, x = row * _PITCH, left
         items.append(Label(0, y + _HEIGHT / 2, name, SMALL))
         for number, kind in enumerate(kinds):
-            width = held.get(kind, 0) * scale
-            face = fill(number)
-            if width > 0:
-                items.append(Box(x, y, width, _HEIGHT, face, edge_of(face), 0.8))
-            if width_of(kind, SMALL) + 6 <= width:
-                middle = (x + width / 2, y + _HEIGHT / 2)
-                items.append(Label(*middle, kind, SMALL, ink_on(face), "center"))
-            x += width
+            items += _part(x, y, held.get(kind, 0) * scale, kind, fill(number), line)
+            x += held.get(kind, 0) * scale
         at = x + _GAP / 2
-        if capacity is not None and x <= left + capacity * scale <= at + width_of(
-            words[name], SMALL
-        ):
-            at = left + capacity * scale + _GAP / 2  # else the line would run through the number
+        if line is not None and x <= line <= at + width_of(words[name], SMALL, bold=True):
+            at = line + _GAP / 2  # else the line would run through the number
         items.append(Label(at, y + _HEIGHT / 2, words[name], SMALL, bold=True))
     bottom = len(bars) * _PITCH
     items.append(stroke(left, -3, left, bottom - 3, FAINT_EDGE, 1.0))
-    if capacity is not None:
-        x = left + capacity * scale
-        items.append(stroke(x, -3, x, bottom - 3, CROSSING, 1.6))
+    if line is not None:
+        items.append(stroke(line, -3, line, bottom - 3, CROSSING, 1.6))
     return Panel(items, MAX_WIDTH, bottom)
+
+
+def _part(x: float, y: float, width: float, kind: str, face: RGB, line: float | None) -> list[Item]:
+    """Return one part of a bar with its name, where there is room beside the line."""
+    if width <= 0:
+        return []
+    box = Box(x, y, width, _HEIGHT, face, edge_of(face), 0.8)
+    middle, half = x + width / 2, width_of(kind, SMALL) / 2 + 3
+    if line is not None and abs(line - middle) < half:
+        middle = line - half if line - 2 * half >= x else line + half
+    if middle - half < x or middle + half > x + width:
+        return [box]
+    return [box, Label(middle, y + _HEIGHT / 2, kind, SMALL, ink_on(face), "center")]

@@ -42,20 +42,23 @@ class DistributedDataParallel(nn.Module):
         Size with which a bucket is full; the parameter that reaches it is the last in it.
     overlap : bool
         Whether a bucket leaves during backward. Otherwise all leave after it.
+    check : bool
+        Whether the ranks compare, once for each sum, how often forward was called and which
+        parameters got a gradient: one small all-reduce. On every rank the same.
 
     Raises
     ------
     ValueError
         On every rank, when the parameters differ in number, order, shape, dtype, or in which are
-        frozen. At the end of a backward, when the ranks have made different numbers of forward
-        passes in training mode since the last: one has left out a backward.
+        frozen. At the end of a backward, with ``check``, when the ranks have made different numbers
+        of forward passes in training mode since the last: one has left out a backward.
 
     Notes
     -----
     It is the mean over the ranks, whatever each has computed its loss from: with batches of
     different sizes not the mean over all samples. A parameter without a gradient counts as 0; if no
-    rank has one, its ``.grad`` stays None. Frozen parameters and buffers are left alone.
-    The gradients are summed bucket by bucket, in one order on all ranks.
+    rank has one, its ``.grad`` stays None (without ``check`` it is 0). Frozen parameters and
+    buffers are left alone.
 
     Examples
     --------
@@ -78,9 +81,11 @@ class DistributedDataParallel(nn.Module):
         *,
         bucket_bytes: int = 25 * 2**20,
         overlap: bool = True,
+        check: bool = True,
     ) -> None:
         super().__init__()
-        self.module, self.group, self.overlap = module, check_group(group), overlap
+        self.module, self.group = module, check_group(group)
+        self.overlap, self.check = overlap, check
         start_equal(module, group)
         self.buckets = list(_buckets(module, group, whole_number("bucket_bytes", bucket_bytes)))
         self._after: int | None = 1  # backwards until a gradient is whole; None: not known yet
@@ -186,7 +191,9 @@ class DistributedDataParallel(nn.Module):
 
     def _used_anywhere(self) -> list[bool]:
         """Return which parameters got a gradient on any rank; raise if one left out a backward."""
-        used = [used for bucket in self.buckets for used in bucket.used]
+        used = [used or not self.check for bucket in self.buckets for used in bucket.used]
+        if not self.check:
+            return used
         told = torch.tensor([self._forwards, -self._forwards, *used], device=_device(self.module))
         self._forwards = 0
         most, least_negated, *anywhere = _highest(told, self.group).tolist()
@@ -251,7 +258,7 @@ class GradientBucket:
         view, share = self._views[n], 1 / self.group.size() if last else 1.0
         if parameter.grad is None:
             view.zero_()
-        else:
+        elif last or parameter.grad is not view:
             torch.mul(parameter.grad.detach(), share, out=view)
             parameter.grad = view
             self.used[n] = True

@@ -416,7 +416,8 @@ def held_bytes(model: nn.Module, optimizer: Any) -> dict[str, int]:
     dict of str to int
         Storage that is really allocated, padding included, once where tensors share it.
     """
-    buckets = [b for m in model.modules() for b in getattr(m, "buckets", ())]
+    copies = (m for m in model.modules() if isinstance(m, DistributedDataParallel))
+    buckets = [bucket for copy in copies for bucket in copy.buckets]
     weights = list(model.parameters())
     gradients = [parameter.grad for parameter in weights]
     gradients += chain.from_iterable((bucket.buffer, bucket.shard) for bucket in buckets)

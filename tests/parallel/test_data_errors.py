@@ -117,6 +117,23 @@ assert copy.count.item() == 7 and copy.flags.tolist() == [True, True]  # of the 
 """)
 
 
+@pytest.mark.parametrize("way", ["DDP", "stage 2"])
+def test_batches_of_different_sizes_give_the_mean_over_the_ranks(world, way):
+    world.cell(f"""
+copy, alone = make(), make()
+model, optimizer, _ = OURS[{way!r}](copy, group, OPTIMIZERS["SGD"])
+x = parts_of_all()
+loss_of(model(x[rank, : 1 + rank])).backward()
+optimizer.step()
+for r in range(world_size):
+    (loss_of(alone(x[r, : 1 + r])) / world_size).backward()
+OPTIMIZERS["SGD"](alone.parameters()).step()
+worst = difference(copy.state_dict(), alone.state_dict())
+assert worst < 1e-6, worst
+parallel.copies_agree(model, group)
+""")
+
+
 @pytest.mark.parametrize("stage", [0, 2])
 def test_gradients_of_several_backwards_add_up(world, stage):
     world.cell(f"""
@@ -222,6 +239,19 @@ def test_buckets_leave_while_backward_goes_on(world, overlap, before_the_end):
     if world.layout.dp > 1:
         for early, late in seen:  # the last two may be there before the input's own gradient
             assert (early >= before_the_end if overlap else early == 0) and late == 4
+
+
+def test_without_a_check_an_unused_parameter_has_a_gradient_of_0(world):
+    world.cell("""
+copy = Branches()
+model = ddp_of(copy, check=False)
+loss_of(model(parts_of_all()[rank], both=rank == last)).backward()
+assert copy.never.weight.grad.eq(0).all()
+alone = Branches()
+for r, part in enumerate(parts_of_all()):
+    (loss_of(alone(part, both=r == last)) / world_size).backward()
+torch.testing.assert_close(copy.sometimes.weight.grad, alone.sometimes.weight.grad)
+""")
 
 
 # ---- what does: before anything is sent

@@ -10,7 +10,6 @@ from .agreement import check_group
 from .cutlinear import CutLinear
 from .data import DistributedDataParallel
 from .vocab import VocabParallelEmbedding
-from .zero import parts_of
 
 
 class Adam:
@@ -181,11 +180,11 @@ def held_gradients(model: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
                 yield parameter, parameter.grad
         return
     for bucket in model.buckets:
-        parts = parts_of(bucket.plan, model.group.rank())
+        places = bucket.plan.in_shard(model.group.rank())
         named = zip(bucket.plan.shapes, bucket.parameters, bucket.used, strict=True)
         for name, parameter, used in named:
-            if used and name in parts and bucket.shard is not None:
-                yield parameter, bucket.shard[parts[name]]
+            if used and name in places and bucket.shard is not None:
+                yield parameter, bucket.shard[places[name]]
 
 
 def _sharded_over(model: nn.Module) -> dist.ProcessGroup | None:

@@ -11,13 +11,14 @@ stage  a rank keeps its shard of     and the whole of      elements sent in a st
 
 Each times (n-1)/n for n ranks. Stages 1 and 2 differ in what becomes of a buffer of whole
 gradients: in stage 1 it stays, so that microbatches add up in it and are summed over the ranks once
-a step; in stage 2 it is freed as soon as its mean is scattered, and each backward sends its own.
+a step; in stage 2 it is freed as soon as its mean is scattered, and each backward sends its own
+(under ``no_sync`` they add up in whole gradients, as in stage 1).
 
 Source: Rajbhandari et al. 2020 (arXiv 1910.02054), sections 5 and 7; Megatron-LM
 ``megatron/core/optimizer/distrib_optimizer.py``; PyTorch's ``fully_shard``.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -95,7 +96,8 @@ class DistributedOptimizer:
             raise ValueError(f"stage may be 0, 1 or 2, got {stage!r}; 3 is fully_shard")
         self.model, self.stage = model, stage
         self.shards: dict[str, nn.Parameter] = {}
-        self._weights = [self._cut(bucket) for bucket in model.buckets] if stage else []
+        self._buckets = model.buckets if stage else []
+        self._weights = [self._cut(bucket) for bucket in self._buckets]
         if not stage:
             self.shards = {n: p for n, p in model.module.named_parameters() if p.requires_grad}
         # A rank whose shard is padding alone has nothing to update.
@@ -105,35 +107,39 @@ class DistributedOptimizer:
         """Move the weights of a bucket into one buffer; return it."""
         plan, rank = bucket.plan, self.model.group.rank()
         bucket.stage = self.stage
-        buffer = bucket.parameters[0].detach().new_zeros(plan.padded_numel)
+        buffer = flattened(plan, bucket.parameters)
         for parameter, span in zip(bucket.parameters, plan.spans.values(), strict=True):
-            buffer[span] = parameter.detach().flatten()
             parameter.data = buffer[span].view(parameter.shape)
-        self.shards |= shards_of(plan, buffer[plan.shard(rank)], rank)
+        shard = buffer[plan.shard(rank)]
+        self.shards |= {name: nn.Parameter(shard[at]) for name, at in plan.in_shard(rank).items()}
         return buffer
 
     @torch.no_grad()
     def step(self) -> None:
         """Update this rank's shard of the weights, and get the others."""
-        for bucket in self.model.buckets if self.stage else []:
+        for bucket in self._buckets:
             self._hand_over(bucket)
         self.optimizer.step()
-        rank, works = self.model.group.rank(), []
-        for bucket, buffer in zip(self.model.buckets, self._weights, strict=False):
-            if self.model.group.size() > 1:
-                mine = buffer[bucket.plan.shard(rank)]
-                works.append((buffer, *all_gather(mine, self.model.group, async_op=True)))
-        for buffer, joined, work in works:
+        if self.model.group.size() > 1:
+            self._gather_weights()
+
+    def _gather_weights(self) -> None:
+        group = self.model.group
+        under_way = [
+            all_gather(buffer[bucket.plan.shard(group.rank())], group, async_op=True)
+            for bucket, buffer in zip(self._buckets, self._weights, strict=True)
+        ]
+        for buffer, (joined, work) in zip(self._weights, under_way, strict=True):
             assert work is not None
             work.wait()
             buffer.copy_(joined)
 
     def _hand_over(self, bucket: GradientBucket) -> None:
         """Give each shard its part of the mean gradient, or None where no rank has one."""
-        names = dict(zip(bucket.plan.shapes, bucket.used, strict=True))
-        for name, part in parts_of(bucket.plan, self.model.group.rank()).items():
-            gradient = bucket.shard if names[name] else None
-            self.shards[name].grad = None if gradient is None else gradient[part]
+        used = dict(zip(bucket.plan.shapes, bucket.used, strict=True))
+        for name, place in bucket.plan.in_shard(self.model.group.rank()).items():
+            has_one = used[name] and bucket.shard is not None
+            self.shards[name].grad = bucket.shard[place] if has_one else None  # type: ignore[index]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -146,18 +152,12 @@ class DistributedOptimizer:
         return f"{type(self.optimizer).__name__}, stage {self.stage}, of {self.model.group.size()}"
 
 
-def parts_of(plan: Bucket, rank: int) -> dict[str, slice]:
-    """Return where in a rank's shard of a buffer its part of each parameter lies."""
-    shard, parts = plan.shard(rank).start, {}
-    for name, part in plan.owned(rank).items():
-        start = plan.spans[name].start - shard
-        parts[name] = slice(start + part.start, start + part.stop)
-    return parts
-
-
-def shards_of(plan: Bucket, shard: Tensor, rank: int) -> dict[str, nn.Parameter]:
-    """Return a rank's part of each parameter, as parameters that lie in its shard of a buffer."""
-    return {name: nn.Parameter(shard[part]) for name, part in parts_of(plan, rank).items()}
+def flattened(plan: Bucket, tensors: Sequence[Tensor]) -> Tensor:
+    """Return a buffer with a copy of each tensor where the plan has it."""
+    buffer = tensors[0].detach().new_zeros(plan.padded_numel)
+    for tensor, span in zip(tensors, plan.spans.values(), strict=True):
+        buffer[span] = tensor.detach().flatten()
+    return buffer
 
 
 # ---- stage 3
@@ -213,9 +213,10 @@ def fully_shard(module: nn.Module, group: dist.ProcessGroup, *, check: bool = Tr
     [{'weight': [1.0, 1.0, 1.0], 'bias': []}, {'weight': [1.0], 'bias': [1.0]}]
     """
     start_equal(module, check_group(group))
-    unit = ShardedUnit(module, group, check=check)
-    if not unit.plan.shapes:
+    parameters = {n: p for n, p in module.named_parameters() if not hasattr(p, "unit")}
+    if not parameters:  # its layers hold all
         return module
+    unit = ShardedUnit(module, parameters, group, check=check)
     inner = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -237,15 +238,22 @@ class ShardedUnit:
         This rank's part of each parameter, maybe empty, in the order of the plan.
     """
 
-    def __init__(self, module: nn.Module, group: dist.ProcessGroup, *, check: bool) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        parameters: dict[str, nn.Parameter],
+        group: dist.ProcessGroup,
+        *,
+        check: bool,
+    ) -> None:
         self.module, self.group, self.check = module, group, check
-        parameters = {n: p for n, p in module.named_parameters() if not hasattr(p, "unit")}
         _check_can_be_cut(parameters)
         shapes = {name: tuple(p.shape) for name, p in parameters.items()}
         self.plan = Bucket(shapes, group.size())
         self._full: Tensor | None = None
-        self._shard = self._cut(list(parameters.values()))
-        mine = parts_of(self.plan, group.rank())
+        whole = flattened(self.plan, list(parameters.values()))
+        self._shard = whole[self.plan.shard(group.rank())].clone()
+        mine = self.plan.in_shard(group.rank())
         self._parts = [mine.get(name, slice(0, 0)) for name in parameters]
         self.shards = [
             nn.Parameter(self._shard[part], requires_grad=p.requires_grad)
@@ -258,20 +266,10 @@ class ShardedUnit:
             shard.__dict__.update(parameter.__dict__)  # marks, such as of tensor parallelism
             shard.unit = parameter.sharded = self  # type: ignore[attr-defined]
 
-    @torch.no_grad()
-    def _cut(self, parameters: list[nn.Parameter]) -> Tensor:
-        """Return this rank's shard of all parameters."""
-        if not parameters:
-            return torch.empty(0)
-        buffer = parameters[0].new_zeros(self.plan.padded_numel)
-        for parameter, span in zip(parameters, self.plan.spans.values(), strict=True):
-            buffer[span] = parameter.flatten()
-        return buffer[self.plan.shard(self.group.rank())].clone()
-
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Have the whole parameters in their places, and keep none of them for backward."""
-        weights = _Gather.apply(self, *self.shards)  # type: ignore[no-untyped-call]
+        weights = _Unshard.apply(self, *self.shards)  # type: ignore[no-untyped-call]
         for owner, name, n in self._places:
             owner.__dict__[name] = weights[n]  # found before the parameter of that name
         try:
@@ -301,6 +299,11 @@ class ShardedUnit:
                 self._full, _ = all_gather(self._shard, self.group)
         return self._full
 
+    def split(self, full: Tensor) -> tuple[Tensor, ...]:
+        """Return the whole parameters that lie in a buffer."""
+        places = zip(self.plan.spans.values(), self.plan.shapes.values(), strict=True)
+        return tuple(full[span].view(shape) for span, shape in places)
+
     def free(self) -> None:
         """Keep the shards alone."""
         self._full = None
@@ -323,18 +326,14 @@ class ShardedUnit:
         agree(self.group, self._shard, purpose=purpose, check=self.check)
 
 
-class _Gather(TypedFunction):
+class _Unshard(TypedFunction):
     """All-gather the shards of a unit; backward is reduce-scatter, and the mean."""
 
     @staticmethod
     def forward(ctx: Any, unit: ShardedUnit, *shards: Tensor) -> tuple[Tensor, ...]:
         ctx.unit = unit
         ctx.set_materialize_grads(False)
-        full = unit.gathered("forward")
-        weights = tuple(
-            full[span].view(shape)
-            for span, shape in zip(unit.plan.spans.values(), unit.plan.shapes.values(), strict=True)
-        )
+        weights = unit.split(unit.gathered("forward"))
         frozen = [w for w, s in zip(weights, shards, strict=True) if not s.requires_grad]
         ctx.mark_non_differentiable(*frozen)
         return weights
@@ -386,19 +385,16 @@ def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
     Returns
     -------
     dict of str to Tensor
-        Copies, of the shapes the parameters had.
+        Of the shapes the parameters had.
     """
-    whole: dict[str, Tensor] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        unit: ShardedUnit | None = getattr(parameter, "unit", None)
-        if unit is None:
-            whole[name] = parameter.clone()
-            continue
-        n = next(k for k, shard in enumerate(unit.shards) if shard is parameter)
-        span, shape = list(zip(unit.plan.spans.values(), unit.plan.shapes.values(), strict=True))[n]
-        whole[name] = unit.gathered("full_state_dict")[span].view(shape).clone()
-        unit.free()
-    return whole
+    named = dict(module.named_parameters(remove_duplicate=False))
+    whole: dict[int, Tensor] = {}
+    for unit in dict.fromkeys(getattr(parameter, "unit", None) for parameter in named.values()):
+        if unit is not None:
+            full = unit.gathered("full_state_dict").clone()
+            whole |= {id(s): w for s, w in zip(unit.shards, unit.split(full), strict=True)}
+            unit.free()
+    return {name: whole.get(id(parameter), parameter.detach()) for name, parameter in named.items()}
 
 
 def held_bytes(model: nn.Module, optimizer: Any) -> dict[str, int]:

@@ -85,6 +85,20 @@ class Bucket:
                 owned[name] = slice(start - span.start, stop - span.start)
         return owned
 
+    def in_shard(self, rank: int) -> dict[str, slice]:
+        """Return where in a rank's shard its part of each parameter lies.
+
+        Examples
+        --------
+        >>> Bucket({"weight": (3, 2), "bias": (3,)}, parts=2).in_shard(1)
+        {'weight': slice(0, 1, None), 'bias': slice(1, 4, None)}
+        """
+        shard, places = self.shard(rank).start, {}
+        for name, part in self.owned(rank).items():
+            start = self.spans[name].start - shard
+            places[name] = slice(start + part.start, start + part.stop)
+        return places
+
     def __repr__(self) -> str:
         parts = [f"{name} {times(shape)}" for name, shape in self.shapes.items()]
         padding = self.padded_numel - self.numel

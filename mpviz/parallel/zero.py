@@ -269,6 +269,7 @@ class ShardedUnit:
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Have the whole parameters in their places, and keep none of them for backward."""
+        self.free()  # what a backward that raised may have left is of old weights
         weights = _Unshard.apply(self, *self.shards)  # type: ignore[no-untyped-call]
         for owner, name, n in self._places:
             owner.__dict__[name] = weights[n]  # found before the parameter of that name
@@ -288,7 +289,11 @@ class ShardedUnit:
         return tensor.size(), tensor.stride(), tensor.storage_offset()
 
     def _looked_up(self, noted: Any) -> Tensor:
-        return noted if isinstance(noted, Tensor) else self.gathered("backward").as_strided(*noted)
+        if isinstance(noted, Tensor):
+            return noted
+        if self._full is None:  # where no gradient of a weight frees it, the end of backward does
+            torch.autograd.Variable._execution_engine.queue_callback(self.free)
+        return self.gathered("backward").as_strided(*noted)
 
     def gathered(self, purpose: str) -> Tensor:
         """Return the whole buffer, gathered unless it is here."""

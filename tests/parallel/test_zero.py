@@ -150,6 +150,20 @@ def test_one_layer_is_whole_at_a_time(world):
     assert list(world.cell(WATCHED)) == [(1, 0, 0, 8)] * world.layout.dp
 
 
+def test_no_weight_outlives_a_backward_that_needs_no_gradient_of_it(world):
+    world.cell("""
+layer = parallel.fully_shard(nn.Linear(5, 5), group)
+x = torch.ones(1, 5, requires_grad=True)
+torch.autograd.grad(layer(x).sum(), x)
+for shard in layer.parameters():
+    shard.data.zero_()
+assert layer(x).abs().max() == 0
+layer.weight.unit.free()
+torch.autograd.grad(layer(x).sum(), x)
+assert layer.weight.unit._full is None
+""")
+
+
 def test_adam_of_ten_lines_does_not_load_a_compiler():
     with World(ParallelLayout(gpus_per_node=1), timeout=60) as world:
         world.cell(PROGRAM + "\nstep = Step('stage 1', 'float32', groups['dp-cp']); step()")

@@ -8,7 +8,14 @@ notebook and under ``torchrun`` on many machines.
 - `transformer`: `ParallelMLP`, `ParallelAttention`;
 - `reference`: `MLP`, `SelfAttention`: the same on one process;
 - `vocab`: `VocabParallelEmbedding`, `vocab_parallel_cross_entropy`;
+<<<<<<< HEAD
 - `agreement`: ranks compare what they were given before they rely on it.
+=======
+- `data`: `DistributedDataParallel`, `copies_agree`;
+- `zero`: `DistributedOptimizer` and `fully_shard`: ZeRO 1, 2 and 3;
+- `optim`: `Adam`, and clipping by the norm of all gradients;
+- `agreement`: how ranks find out that they disagree before they wait for ever.
+>>>>>>> data
 
 Examples
 --------
@@ -31,7 +38,9 @@ from .collectives import (
     scatter_to_sequence_parallel_region,
     scatter_to_tensor_model_parallel_region,
 )
+from .data import DistributedDataParallel, copies_agree
 from .groups import ParallelState, RankGroups, init
+from .optim import Adam, clip_grad_norm
 from .reference import MLP, SelfAttention
 from .tensor import (
     ColumnParallelLinear,
@@ -40,10 +49,14 @@ from .tensor import (
 )
 from .transformer import ParallelAttention, ParallelMLP
 from .vocab import VocabParallelEmbedding, vocab_parallel_cross_entropy
+from .zero import DistributedOptimizer, full_state_dict, fully_shard, held_bytes
 
 __all__ = [
     "MLP",
+    "Adam",
     "ColumnParallelLinear",
+    "DistributedDataParallel",
+    "DistributedOptimizer",
     "ParallelAttention",
     "ParallelMLP",
     "ParallelState",
@@ -51,9 +64,14 @@ __all__ = [
     "RowParallelLinear",
     "SelfAttention",
     "VocabParallelEmbedding",
+    "clip_grad_norm",
+    "copies_agree",
     "copy_to_tensor_model_parallel_region",
+    "full_state_dict",
+    "fully_shard",
     "gather_from_sequence_parallel_region",
     "gather_from_tensor_model_parallel_region",
+    "held_bytes",
     "init",
     "reduce_from_tensor_model_parallel_region",
     "reduce_scatter_to_sequence_parallel_region",

@@ -1,6 +1,7 @@
 """Scenes as JSON: what comes back is what went in, to a hundredth of a point."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -68,9 +69,7 @@ def test_outlines_are_those_that_matplotlib_fills(scene):
             advance, path = glyphs[character + "*" * label.bold]
             assert advance == pytest.approx(width_of(character, 1000, label.bold), abs=0.5)
             drawn = outline([Label(0, -364.5, character, 1000, bold=label.bold)])
-            numbers = np.array(
-                [float(word) for word in path.translate(dict.fromkeys(map(ord, "MLQCZ"), " ")).split()]
-            ).reshape(-1, 2)
+            numbers = np.array(re.findall(r"-?[0-9]+", path), dtype=float).reshape(-1, 2)
             kept = drawn.vertices[np.asarray(drawn.codes) != Path.CLOSEPOLY]
             assert np.allclose(numbers, kept, atol=0.5)
 

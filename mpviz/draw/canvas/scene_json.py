@@ -7,7 +7,7 @@ pixel for each of its own. Nothing moves by more than a hundredth of a point.
 import base64
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def to_json(scene: Scene) -> dict[str, Any]:
     --------
     >>> told = to_json(Scene(40, 20, (Label(5, 10, "pp 0", 9.0, (1, 0, 0)),)))
     >>> told["labels"], told["colors"]
-    ([[5, 10, 'pp 0', 9, 0, 'left', 0]], ['#ff0000'])
+    ([(5, 10, 'pp 0', 9, 0, 'left', 0)], ['#ff0000'])
     >>> from_json(told).items
     (Label(x=5, y=10, text='pp 0', size=9, color=(1.0, 0.0, 0.0), align='left', bold=False),)
     """
@@ -49,27 +49,29 @@ def to_json(scene: Scene) -> dict[str, Any]:
         return colors.setdefault(_hexadecimal(color), len(colors))
 
     boxes = [
-        [*map(_short, astuple(box)[:4]), index(box.face), index(box.edge)]
-        + [_short(box.line), int(box.dashed), box.rank]
+        (
+            *_shorts((box.x, box.y, box.width, box.height)),
+            *(index(box.face), index(box.edge), _short(box.line), int(box.dashed), box.rank),
+        )
         for box in scene.of(Box)
     ]
     curves = [
-        [*(_short(value) for point in curve.points for value in point)]
-        + [index(curve.color), _short(curve.line), int(curve.dashed)]
+        (*_shorts(chain(*curve.points)), index(curve.color), _short(curve.line), int(curve.dashed))
         for curve in scene.of(Curve)
     ]
     labels = [
-        [_short(label.x), _short(label.y), label.text, _short(label.size), index(label.color)]
-        + [label.align, int(label.bold)]
+        (
+            *(_short(label.x), _short(label.y), label.text, _short(label.size)),
+            *(index(label.color), label.align, int(label.bold)),
+        )
         for label in scene.of(Label)
     ]
     rasters = [
-        [*map(_short, (raster.x, raster.y, raster.width, raster.height))]
-        + [_png(_palette_image(raster)), None if raster.ranks is None else _png(_ranks(raster))]
+        (*_shorts((raster.x, raster.y, raster.width, raster.height)), *_images(raster))
         for raster in scene.of(Raster)
     ]
     kinds = {"boxes": boxes, "curves": curves, "labels": labels, "rasters": rasters}
-    size = [_short(scene.width), _short(scene.height)]
+    size = _shorts((scene.width, scene.height))
     return {"size": size, "colors": list(colors), **kinds}
 
 
@@ -77,14 +79,16 @@ def from_json(told: Mapping[str, Any]) -> Scene:
     """Return the scene that `to_json` has written."""
     colors = [_rgb(color) for color in told["colors"]]
     items: list[Item] = [_raster(*row) for row in told["rasters"]]
-    for *frame, face, edge, line, dashed, rank in told["boxes"]:
-        items.append(Box(*frame, colors[face], colors[edge], line, bool(dashed), rank))
+    for x, y, width, height, face, edge, line, dashed, rank in told["boxes"]:
+        ground, border = colors[face], colors[edge]
+        items.append(Box(x, y, width, height, ground, border, line, bool(dashed), rank))
     for *flat, color, line, dashed in told["curves"]:
         points = tuple(zip(flat[::2], flat[1::2], strict=True))
         items.append(Curve(points, colors[color], line, bool(dashed)))
     for x, y, text, size, color, align, bold in told["labels"]:
         items.append(Label(x, y, text, size, colors[color], align, bool(bold)))
-    return Scene(*told["size"], tuple(items))
+    width, height = told["size"]
+    return Scene(width, height, tuple(items))
 
 
 def glyphs_of(scene: Scene, known: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
@@ -116,11 +120,12 @@ def glyphs_of(scene: Scene, known: Mapping[str, Any] | None = None) -> dict[str,
 
 def _svg(path: Path) -> str:
     """Return a path as SVG writes it, in whole units."""
+    vertices, codes = np.asarray(path.vertices), np.asarray(path.codes)
     words, at = [], 0
-    while at < len(path.vertices):
-        letter, count = _DRAWN[path.codes[at]]  # type: ignore[index]
-        points: Iterable[Any] = path.vertices[at : at + count] if letter != "Z" else ()
-        words.append(letter + " ".join(f"{round(value)}" for point in points for value in point))
+    while at < len(codes):
+        letter, count = _DRAWN[codes[at]]
+        points = vertices[at : at + count] if letter != "Z" else vertices[:0]
+        words.append(letter + " ".join(f"{value:.0f}" for value in points.flat))
         at += count
     return "".join(words)
 
@@ -129,6 +134,10 @@ def _short(value: float) -> float:
     """Return a number to a hundredth, whole where it is."""
     rounded = round(float(value), 2)
     return int(rounded) if rounded.is_integer() else rounded
+
+
+def _shorts(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(map(_short, values))
 
 
 def _hexadecimal(color: RGB) -> str:
@@ -141,6 +150,11 @@ def _rgb(hexadecimal: str) -> RGB:
 
 
 # ---- rasters
+
+
+def _images(raster: Raster) -> tuple[str, str | None]:
+    """Return the pixels of a raster, and whose each is, as PNGs."""
+    return _png(_palette_image(raster)), None if raster.ranks is None else _png(_ranks(raster))
 
 
 def _palette_image(raster: Raster) -> Image.Image:

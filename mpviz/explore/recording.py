@@ -3,7 +3,6 @@
 import html
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
@@ -130,12 +129,10 @@ def checked_path(path: str | Path) -> Path:
 
 def write(path: Path, text: str) -> None:
     """Write beside the path, then swap: a reader sees the old page or the new one."""
+    beside = path.with_name(f"{path.name}.part")
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
     except OSError as error:
+        beside.unlink(missing_ok=True)
         raise ValueError(f"cannot save as {str(path)!r}: {error.strerror}") from error

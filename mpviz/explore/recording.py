@@ -34,8 +34,7 @@ _PAGE = """<!DOCTYPE html>
 <body class="mpviz-page">
 <main>
 <h1>{title}</h1>
-<p id="notice" role="status"></p>
-<noscript><p>Without JavaScript the sliders are missing; picture and text stay.</p></noscript>
+<p id="notice" role="status">The sliders need JavaScript; without it, picture and text stay.</p>
 <div id="explorer">
 <figure><img src="data:image/png;base64,{png}" width="{width}" height="{height}" alt="{summary}">
 </figure>

@@ -5,6 +5,7 @@ try {
   const live = element("div");
   render({ model: new Recorded(recording), el: live });
   document.getElementById("explorer").replaceChildren(live);
+  document.getElementById("notice").remove();
 } catch (error) {
   document.getElementById("notice").textContent = `The sliders are missing: ${error.message}.`;
 }

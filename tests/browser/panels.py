@@ -25,7 +25,7 @@ READ = """panel => {
     const canvas = panel.querySelector("canvas");
     return {
         title: panel.getAttribute("aria-label"),
-        controls: all("input, select", at => [
+        controls: all(".mpviz-control :is(input, select)", at => [
             at.name, at.getAttribute("aria-valuetext") ?? at.selectedOptions[0]?.text ?? "",
         ]),
         says: all("output", output => output.textContent),
@@ -59,11 +59,15 @@ class Panel:
         return self.locator.locator(f"[name={name}]")
 
     def sliders(self):
-        names = self.locator.locator("input").evaluate_all("all => all.map(each => each.name)")
+        names = self.locator.locator(".mpviz-control input").evaluate_all(
+            "all => all.map(each => each.name)"
+        )
         return [self.control(name) for name in names]
 
     def menus(self):
-        names = self.locator.locator("select").evaluate_all("all => all.map(each => each.name)")
+        names = self.locator.locator(".mpviz-control select").evaluate_all(
+            "all => all.map(each => each.name)"
+        )
         return [self.control(name) for name in names]
 
     def read(self):

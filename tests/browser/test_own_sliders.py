@@ -105,7 +105,7 @@ def test_interact_explains_what_does_not_fit_in_a_few_lines(page, both):
     cell = page.locator(".jp-CodeCell").nth(2)
     cell.locator(".noUi-handle").focus()
     page.keyboard.press("ArrowRight")
-    said = cell.locator("[data-mime-type='application/vnd.jupyter.error']")
+    said = cell.locator("[data-mime-type='application/vnd.jupyter.stderr']")
     said.wait_for(timeout=5000)
     lines = said.inner_text().splitlines()
     assert lines[0].startswith("ValueError: 16 ranks cannot be split into tp=3 × pp=4")

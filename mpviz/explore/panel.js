@@ -1,6 +1,7 @@
 // The page's side of an explorer: shows what the kernel says, sends back what its reader sets.
 
-function render({ model, el }) {
+function render({ model: kernel, el }) {
+  const model = new Standby(kernel);
   const panel = element("section", { className: "mpviz-explorer" });
   panel.setAttribute("aria-label", model.get("title"));
   const parts = {

@@ -18,9 +18,10 @@ async function unpacked(store) {
 
 // What a panel takes for its model: it sets `asked`, and is answered at once.
 class Recorded {
-  constructor(recording) {
+  constructor(recording, settings = recording.start) {
     this.recording = recording;
-    this.at = { ...recording.start };
+    const held = Object.entries(settings).filter((setting) => this.holds(...setting));
+    this.at = { ...recording.start, ...Object.fromEntries(held) };
     this.listeners = new Set();
     const { title, pointed, controls, glyphs } = recording;
     this.state = { title, pointed, controls, glyphs, asked: {}, shown: {} };
@@ -100,4 +101,67 @@ function nearest(kept, value) {
   if (typeof value !== "number" || numbers.length === 0) return kept;
   const [below, above] = [numbers.findLast((one) => one < value), numbers.find((one) => one > value)];
   return [below, above].filter((one) => one !== undefined);
+}
+
+// The kernel's model of a notebook; where that does not answer in time, the recorded one in its
+// place, until the kernel has answered all that was asked meanwhile.
+const PATIENCE = 1500; // ms
+
+class Standby {
+  constructor(model) {
+    Object.assign(this, { model, unheard: new Map(), listeners: new Set() });
+    this.heard = () => {
+      if (model.get("shown").answers !== model.get("asked").number) return;
+      clearTimeout(this.timer);
+      Object.assign(this, { timer: undefined, recorded: undefined });
+      this.unheard.clear();
+    };
+    model.on("change:shown", this.heard);
+  }
+
+  get(name) {
+    const model = this.recorded && name !== "asked" ? this.recorded : this.model;
+    return model.get(name);
+  }
+
+  set(name, value) {
+    if (name !== "asked") return this.model.set(name, value);
+    this.latest = value;
+    for (const [setting, to] of Object.entries(value.changes)) {
+      this.unheard.delete(setting);
+      this.unheard.set(setting, to); // now the latest
+    }
+    this.model.set(name, { ...value, changes: Object.fromEntries(this.unheard) });
+  }
+
+  on(event, listener) {
+    this.listeners.add(listener);
+    this.model.on(event, listener);
+  }
+
+  off(event, listener) {
+    this.listeners.delete(listener);
+    this.model.off(event, listener);
+    this.model.off("change:shown", this.heard);
+    clearTimeout(this.timer);
+  }
+
+  save_changes() {
+    this.model.save_changes();
+    if (this.recorded) this.answer();
+    else if (this.model.get("store")) this.timer ??= setTimeout(() => this.standIn(), PATIENCE);
+  }
+
+  async standIn() {
+    const recording = await unpacked(this.model.get("store"));
+    if (!this.timer) return; // the kernel has answered while this was unpacked
+    this.recorded = new Recorded(recording, this.model.get("shown").settings);
+    this.answer();
+  }
+
+  answer() {
+    this.recorded.set("asked", this.latest);
+    this.recorded.save_changes();
+    this.listeners.forEach((listener) => listener());
+  }
 }

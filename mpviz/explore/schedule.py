@@ -24,7 +24,7 @@ MOST_ACTIONS = 200_000
 """The most that an explorer simulates and draws on each move."""
 
 
-class _Kind(NamedTuple):
+class _ScheduleKind(NamedTuple):
     """A schedule: what a menu calls it, and what is known of its plan before it is made."""
 
     title: str
@@ -43,11 +43,13 @@ class _Kind(NamedTuple):
 
 
 _KINDS = {
-    "gpipe": _Kind("GPipe", gpipe),
-    "1f1b": _Kind("1F1B", one_forward_one_backward),
-    "interleaved": _Kind("interleaved 1F1B", interleaved_1f1b, check_interleaving, stages=None),
-    "zb-h1": _Kind("zero bubble, ZB-H1", zero_bubble_h1, actions=3),
-    "zb-v": _Kind(
+    "gpipe": _ScheduleKind("GPipe", gpipe),
+    "1f1b": _ScheduleKind("1F1B", one_forward_one_backward),
+    "interleaved": _ScheduleKind(
+        "interleaved 1F1B", interleaved_1f1b, check_interleaving, stages=None
+    ),
+    "zb-h1": _ScheduleKind("zero bubble, ZB-H1", zero_bubble_h1, actions=3),
+    "zb-v": _ScheduleKind(
         "zero bubble, ZB-V", zero_bubble_v, lambda pp, **_: check_v(pp), stages=2, actions=3
     ),
 }

@@ -101,6 +101,24 @@ def same(both):
     assert one["controls"] == other["controls"] and one["status"] == other["status"]
 
 
+def test_recorded_answers_stand_in_for_a_kernel_that_does_not_answer(page, both):
+    view = both[0]
+    page.kernel.evaluate("explorer.record(tp=(1, 2, 3, 4), pp=(4,)) and None")
+    with page.kernel.suspended():
+        view.control("tp").focus()
+        for status in ("cannot be split into tp=3", "16 GPUs = tp 4 × dp 1 × pp 4"):
+            page.keyboard.press("ArrowRight")
+            eventually(lambda status=status: tells(view, status), page)
+        assert "tp=4" in view.read()["code"]
+    eventually(lambda: stands(view, "4"), page)
+    eventually(lambda: stands(both[1], "4"), page)
+    assert page.kernel.evaluate("explorer.tp") == 4
+
+
+def tells(view, status):
+    assert status in view.read()["status"]
+
+
 def test_interact_explains_what_does_not_fit_in_a_few_lines(page, both):
     cell = page.locator(".jp-CodeCell").nth(2)
     cell.locator(".noUi-handle").focus()

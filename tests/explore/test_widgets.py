@@ -129,6 +129,16 @@ def test_no_number_and_no_text_assigned_is_ever_an_error(explorer):
         assert explorer.problem is None, name
 
 
+def test_nothing_follows_from_nonsense():
+    explorer = explore.layout(SLIDE, focus=15)
+    explorer.nodes = "two"
+    assert (
+        explorer.problem == "nodes must be a whole number ≥ 1, got 'two'" and explorer.focus == 15
+    )
+    explorer.nodes = 1
+    assert explorer.problem is None and explorer.focus == 7
+
+
 @pytest.mark.parametrize("value", [[], {}, object(), float("nan"), float("inf"), 1j])
 def test_what_no_page_could_send_is_an_error_and_changes_nothing(explorer, value):
     name = next(iter(explorer.settings.keys() - {"preset"}))

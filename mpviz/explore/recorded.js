@@ -22,6 +22,7 @@ class Recorded {
     this.recording = recording;
     const held = Object.entries(settings).filter((setting) => this.holds(...setting));
     this.at = { ...recording.start, ...Object.fromEntries(held) };
+    if ("problem" in this.found()) this.at = { ...recording.start }; // which fitted
     this.listeners = new Set();
     const { title, pointed, controls, glyphs } = recording;
     this.state = { title, pointed, controls, glyphs, asked: {}, shown: {} };
@@ -53,7 +54,7 @@ class Recorded {
     const outside = Object.entries(changes).find((change) => !this.holds(...change));
     if (outside) return this.show(this.refusal(...outside));
     Object.assign(this.at, changes);
-    const found = JSON.parse(this.recording.answers[this.index()]);
+    const found = this.found();
     if (!("problem" in found)) {
       this.good = { ...this.at };
       this.words = found.words;
@@ -68,12 +69,13 @@ class Recorded {
     return this.recording.kept[name]?.includes(value) ?? false;
   }
 
-  index() {
-    const { kept } = this.recording;
-    return Object.keys(kept).reduce(
+  found() {
+    const { kept, answers } = this.recording;
+    const index = Object.keys(kept).reduce(
       (index, name) => index * kept[name].length + kept[name].indexOf(this.at[name]),
       0,
     );
+    return JSON.parse(answers[index]);
   }
 
   show(rest) {

@@ -52,7 +52,7 @@ SAME_PICTURE = """
 from matplotlib.patches import FancyBboxPatch
 
 from mpviz import ParallelLayout, draw
-from mpviz.draw.scene import Box
+from mpviz.draw.canvas.scene import Box
 
 def same(tp=2):
     scene = draw.grid(ParallelLayout(nodes=2, gpus_per_node=8, tp=tp, pp=4)).scene
@@ -92,7 +92,7 @@ EXPLORERS = (
         "from mpviz import explore, presets\nexplore.layout(presets.SLIDE)",
         "[name=tp]",
         ("ArrowLeft", "ArrowRight"),
-        {"median": 60, "p95": 100},
+        {"median": 45, "p95": 70},
     ),
     Subject(
         "explorer, 1,024 or 1,152 GPUs",

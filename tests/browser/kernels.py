@@ -25,6 +25,15 @@ class Kernel:
         assert answer["status"] == "ok", answer
         return ast.literal_eval(answer["data"]["text/plain"])
 
+    @contextmanager
+    def suspended(self):
+        """Let it answer nobody until the block ends."""
+        self._process.suspend()
+        try:
+            yield
+        finally:
+            self._process.resume()
+
     def memory(self):
         """Return the resident bytes, without garbage, and without what malloc keeps for later."""
         self.evaluate("__import__('gc').collect()")

@@ -8,12 +8,14 @@
 - `values`: what each rank has to say, where it sits;
 - `outcomes`: what became of each rank of a run, the cause in front;
 - `traffic`: who sent how much to whom;
+- `collective`: a collective step by step: who holds which chunk, who sends what to whom;
 - `timeline`, `timelines`: who did what when; of a pipeline, its chart;
 - `product`, `block`: matrices cut over tensor-parallel ranks, and the layer they are in.
 """
 
 from .canvas.picture import Picture
 from .gantt.timelines import timeline, timelines
+from .grids.chunks import collective
 from .grids.grid import cluster, grid
 from .grids.groups import compare, groups
 from .grids.messages import traffic
@@ -25,6 +27,7 @@ __all__ = [
     "Picture",
     "block",
     "cluster",
+    "collective",
     "compare",
     "grid",
     "groups",

@@ -8,9 +8,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from draw.pipelines import PIPELINES
-from draw.test_legible import CHARTS, CORNER_CASES, DRAWINGS, PIECES, SHARDS, TENSOR_PARALLEL
+from draw.test_legible import (
+    CHARTS,
+    COLLECTIVES,
+    CORNER_CASES,
+    DRAWINGS,
+    PIECES,
+    SHARDS,
+    TENSOR_PARALLEL,
+)
 
-from mpviz import ParallelLayout
+from mpviz import ParallelLayout, draw
 from mpviz.draw import Picture
 
 FOLDER = Path(__file__).parents[2] / ".screenshots" / "pictures"
@@ -35,6 +43,9 @@ def main() -> None:
             save(f"{name} tp{tp}{sp}", make_shards(tp, sequence_parallel))
     for (pipeline, timeline), (chart, make_chart) in product(PIPELINES.items(), CHARTS.items()):
         save(f"{pipeline} {chart}", make_chart(timeline()))
+    for plan in COLLECTIVES:
+        for step in range(len(plan.steps) + 1):
+            save(f"{plan} step {step}", draw.collective(plan, step))
     print(f"{len(list(FOLDER.glob('*.png')))} pictures in {FOLDER}")
 
 

@@ -279,6 +279,7 @@ def test_every_step_of_every_collective_too(plan, size):
     (places,) = {
         tuple((box.x, box.y) for box in scene.of(Box) if box.rank is not None) for scene in scenes
     }
+    assert len({x.x for s in scenes for x in s.of(Label) if x.text == "sent so far"}) == 1
     assert len(places) == plan.ranks * (
         2 * plan.ranks if plan.name == "all_to_all" else plan.chunks
     )

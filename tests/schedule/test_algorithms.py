@@ -52,6 +52,11 @@ def test_every_addend_is_summed_once_and_everything_arrives(plan):
     assert found == expected(plan)
 
 
+def test_an_addend_that_came_twice_shows():
+    twice = (Send(0, 1, (0,), True),)
+    assert CollectivePlan("all_reduce", "by hand", 2, 1, (twice, twice)).held()[1] == {0: (0, 0, 1)}
+
+
 @every_plan
 def test_nobody_sends_what_it_does_not_hold_nor_to_itself(plan):
     for step, sends in enumerate(plan.steps):

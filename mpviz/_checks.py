@@ -1,8 +1,13 @@
 """Checks of arguments that several modules share, each with an error that says what would fit."""
 
 import operator
+import traceback
 from collections.abc import Iterable
+from functools import partial
 from math import prod
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent)
 
 
 def whole_number(name: str, value: object, *, least: int = 1) -> int:
@@ -86,3 +91,21 @@ def seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
         raise ValueError(f"timeout must be a number of seconds above 0, got {value!r}")
     return float(value)
+
+
+def show_in_brief(error: ValueError) -> None:
+    """Have IPython show an error as its message and the line of the caller that led to it.
+
+    Sizes that do not fit are explained in the message; to who moves a slider of ``interact``, the
+    frames above it are noise. It stays the error that it is, with all its frames for a debugger.
+
+    Source: IPython's ``InteractiveShell.showtraceback`` asks an error for ``_render_traceback_``.
+    """
+    error._render_traceback_ = partial(_in_brief, error)  # type: ignore[attr-defined]
+
+
+def _in_brief(error: ValueError) -> list[str]:
+    frames = traceback.extract_tb(error.__traceback__)
+    callers = [each for each in frames if not each.filename.startswith((_PACKAGE, "<string>"))]
+    led = [f"at line {each.lineno}: {each.line}" for each in callers[-1:]]
+    return [f"{type(error).__name__}: {error}", *led]

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, overload
 
 import numpy as np
 
-from ._checks import check_divides, listed, whole_number
+from ._checks import check_divides, listed, show_in_brief, whole_number
 from .names import (
     EXPERT_NAME,
     MEGATRON_ORDER,
@@ -79,6 +79,14 @@ be 1, 2, 4, 8 or 16; with pp=4, tp may be 1, 2 or 4
     order: str = MEGATRON_ORDER
 
     def __post_init__(self) -> None:
+        try:
+            self._settle()
+        except ValueError as error:
+            show_in_brief(error)
+            raise
+
+    def _settle(self) -> None:
+        """Make every field what it is documented to be, or raise ``ValueError``."""
         for name in ("nodes", "gpus_per_node", "tp", "pp", "cp", "ep"):
             object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         if self.expert_tp is not None:

@@ -43,7 +43,7 @@ def test_the_example_runs_and_its_comments_are_right(tmp_path, monkeypatch):
     assert repr(layout.groups("dp")).splitlines()[1] == groups
     assert len(layout.crossings("pp")) == len(layout.groups("pp")) == 4
     exec(with_ranks.replace("world.observed", "assert world.observed"), names)
-    exec(with_sliders + "assert explorer.layout == layout", names)
+    exec(with_sliders + "assert explorer.value == layout", names)
 
 
 def test_the_refusal_is_quoted_to_the_letter():

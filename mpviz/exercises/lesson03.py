@@ -17,7 +17,7 @@ def no_all_reduce_leaves(answer: object) -> Verdict:
     >>> no_all_reduce_leaves(ParallelLayout(nodes=4, tp=2, pp=2)).message[:35]
     '4 of 4 dp groups leave their node. '
     """
-    layout: Any = getattr(answer, "layout", answer)
+    layout: Any = getattr(answer, "value", answer)
     if not isinstance(layout, ParallelLayout):
         return Verdict(False, _NOT_AN_EXPLORER.format(answer, "four"))
     if (layout.nodes, layout.gpus_per_node) != (4, 8):
@@ -148,9 +148,10 @@ def order_does_not_matter(answer: object) -> Verdict:
     >>> order_does_not_matter(3)
     ✗ 3 is not an explorer; give the one above, by its name: answer = orders.
     """
-    left, right = getattr(answer, "left", None), getattr(answer, "right", None)
-    if not (isinstance(left, ParallelLayout) and isinstance(right, ParallelLayout)):
+    both: Any = getattr(answer, "value", None)
+    if not (isinstance(both, tuple) and all(isinstance(each, ParallelLayout) for each in both)):
         return Verdict(False, _NOT_AN_EXPLORER.format(answer, "orders"))
+    left, right = both
     if left.dense.axes == right.dense.axes:
         return Verdict(False, "Both sides have the same order. Keep two, and move the sizes.")
     for kind in ("tp", "cp", "dp", "pp"):

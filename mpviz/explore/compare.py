@@ -1,6 +1,6 @@
 """Two orders of the same sizes, side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from .. import draw
@@ -9,7 +9,7 @@ from ..names import TP_PP_DP_ORDER
 from ..presets import Preset
 from . import words
 from .controls import Control, Menu
-from .explorer import Explorer, Fix, Settings, View
+from .explorer import Explorer, Fix, Setting, Settings, View
 from .sizes import (
     check_sizes,
     check_text,
@@ -23,6 +23,10 @@ from .sizes import (
 )
 
 _DEFAULTS = {"cp": 1, "ep": 1, "expert_tp": None, "highlight": "tp-pp"}
+_RECORDED = {
+    **{"nodes": (1, 2, 4), "tp": (1, 2, 4, 8), "pp": (1, 2, 4, 8)},
+    "highlight": ("tp-pp", "tp", "dp", "pp"),
+}
 
 
 class OrderExplorer(Explorer):
@@ -31,16 +35,11 @@ class OrderExplorer(Explorer):
     _title = "Compare two orders"
     _call = "explore.compare"
     _defaults = _DEFAULTS
+    _recorded = _RECORDED
 
-    @property
-    def left(self) -> ParallelLayout:
-        """The layout drawn on the left."""
-        return layout_of(self._good, order="left")
-
-    @property
-    def right(self) -> ParallelLayout:
-        """The layout drawn on the right."""
-        return layout_of(self._good, order="right")
+    nodes, gpus_per_node = Setting(), Setting()
+    tp, pp, cp, ep, expert_tp = Setting(), Setting(), Setting(), Setting(), Setting()
+    left, right, highlight = Setting(), Setting(), Setting()
 
     def _controls(self, settings: Settings) -> Sequence[Control]:
         return [
@@ -57,10 +56,8 @@ class OrderExplorer(Explorer):
     def _viewed(self, settings: Settings) -> View:
         left, right = (layout_of(settings, order=side) for side in ("left", "right"))
         picture = draw.compare(left, right, settings["highlight"])
-        return View(picture, str(left), words.comparison(left, right), words.COMPARED)
-
-    def _arguments(self, settings: Settings) -> Mapping[str, Any]:
-        return settings
+        table = words.comparison(left, right)
+        return View(picture, str(left), table, words.COMPARED, (left, right))
 
     def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
         for side in ("left", "right"):
@@ -96,7 +93,8 @@ def compare(
     Returns
     -------
     OrderExplorer
-        ``left`` and ``right`` are the two layouts of the picture.
+        A widget with a trait for each setting. Its ``value`` is the pair of layouts, left and
+        right.
 
     Raises
     ------
@@ -106,9 +104,9 @@ def compare(
     Examples
     --------
     >>> explorer = compare(nodes=2, gpus_per_node=8, tp=2, pp=4)
-    >>> len(explorer.left.crossings("pp")), len(explorer.right.crossings("pp"))
-    (4, 0)
-    >>> explorer.set(highlight="dp")
+    >>> [len(layout.crossings("pp")) for layout in explorer.value]
+    [4, 0]
+    >>> explorer.highlight = "dp"
     >>> explorer
     explore.compare(nodes=2, gpus_per_node=8, tp=2, pp=4, left='tp-cp-ep-dp-pp', \
 right='tp-cp-ep-pp-dp', highlight='dp')

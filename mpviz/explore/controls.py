@@ -1,7 +1,7 @@
 """The controls of an explorer, as data: what the page shows, and which values it may send back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 FINE, STEPS = 16, 8
@@ -32,13 +32,16 @@ class Slider:
         Of the setting that it moves.
     label : str
         What stands above it.
-    values : tuple of int, or range
-        Its stops. Stop -1 of a range stands for None.
+    values : sequence of int or None
+        Its stops; -1, the first of a range, stands for None.
+    plays : bool
+        Whether it has a button that moves it from stop to stop, as a film.
     """
 
     name: str
     label: str
-    values: Sequence[int]
+    values: Sequence[int | None]
+    plays: bool = False
 
     def described(self) -> dict[str, Any]:
         """Return what the page needs to know."""
@@ -47,7 +50,12 @@ class Slider:
             if isinstance(self.values, range)
             else {"values": list(self.values)}
         )
-        return {"kind": "slider", "name": self.name, "label": self.label, **stops}
+        own = {"kind": "slider", "name": self.name, "label": self.label, "plays": self.plays}
+        return own | stops
+
+    def narrowed(self, values: Sequence[Any]) -> "Slider":
+        """Return the slider with these stops alone."""
+        return replace(self, values=tuple(values))
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,11 @@ class Menu:
         """Return what the page needs to know."""
         options = [{"text": text, "value": value} for text, value in self.options]
         return {"kind": "menu", "name": self.name, "label": self.label, "options": options}
+
+    def narrowed(self, values: Sequence[Any]) -> "Menu":
+        """Return the menu with these choices alone."""
+        texts = {value: text for text, value in self.options}
+        return replace(self, options=tuple((texts.get(one, str(one)), one) for one in values))
 
 
 Control = Slider | Menu

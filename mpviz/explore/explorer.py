@@ -1,19 +1,36 @@
-"""What every explorer does: settings in, a picture and its words out, an explanation if need be."""
+"""What every explorer does: settings in, a picture and its words out, an explanation if need be.
 
+An explorer is a widget of ipywidgets: each setting a synced trait, the thing it shows its `value`.
+It has native controls of the browser, which carry labels, keys and zoom for everybody, and is one
+widget for all of them, because then a move is one message there and one back.
+"""
+
+import base64
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import product
+from math import isfinite
+from pathlib import Path
+from typing import Any, Self
 
+import anywidget
 import numpy as np
+import traitlets
 
 from ..draw import Picture
 from ..draw.canvas.page import aligned
+from ..draw.canvas.scene_json import glyphs_of, to_json
+from . import recording
 from .controls import Control
-from .panel import Panel
 
 Settings = dict[str, Any]
+
+_HERE = Path(__file__).parent
+SCRIPT = "\n".join(
+    (_HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("canvas", "recorded", "panel")
+)
+STYLE = (_HERE / "panel.css").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -22,6 +39,10 @@ class Fix:
 
     text: str
     changes: Mapping[str, Any]
+
+    def described(self) -> dict[str, Any]:
+        """Return what the page needs to know."""
+        return {"text": self.text, "changes": dict(self.changes)}
 
 
 @dataclass(frozen=True)
@@ -38,17 +59,40 @@ class View:
         The words beside the picture; the first row is its head.
     note : str
         What the table assumes.
+    value
+        What is shown: a layout, a plan.
     """
 
     picture: Picture
     summary: str
     table: Sequence[Sequence[str]]
     note: str
+    value: Any
 
     @property
     def text(self) -> str:
         """The view in characters."""
         return f"{self.picture.text}\n\n{aligned(self.table)}\n{self.note}"
+
+
+class Setting(traitlets.TraitType[Any, Any]):
+    """A setting: a number, a text or None; whether it fits, its explorer says."""
+
+    def __init__(self) -> None:
+        super().__init__(default_value=None, allow_none=True)
+        self.tag(sync=True)
+
+    def validate(self, explorer: Any, value: Any) -> Any:
+        """Return the value as Python's own, or raise ``ValueError`` for what no page can send."""
+        value = _plain(value)
+        if not isinstance(value, int | float | str) or not isfinite(_number(value)):
+            raise ValueError(f"{self.name} must be a number, a text or None, got {value!r}")
+        return value
+
+    def set(self, explorer: Any, value: Any) -> None:
+        """Set it when no other thread moves the explorer."""
+        with explorer._turn:
+            super().set(explorer, value)
 
 
 @dataclass(frozen=True)
@@ -60,62 +104,93 @@ class _State:
     good: Settings
     """The last that fitted, and the view of these."""
     view: View
+    controls: Sequence[Control]
     problem: str | None = None
     fixes: Sequence[Fix] = ()
 
 
-class Explorer(ABC):
-    """Sliders over one picture.
+class Explorer(anywidget.AnyWidget):
+    """Sliders over one picture, as one widget.
+
+    A subclass names its settings as traits, ``tp = Setting()``, and says what they show:
+    `_controls`, `_viewed`, `_arguments` and `_check`; the rest it may leave.
 
     Settings that do not fit raise nothing: `problem` says why, the page offers what would fit,
-    and the last good picture stays.
+    and the last good `value` and its picture stay.
+
+    Attributes
+    ----------
+    value
+        What is shown; can be observed.
+    problem : str or None
+        Why the settings do not fit; None when they do. Can be observed.
     """
+
+    _esm = SCRIPT
+    _css = STYLE
+
+    value = traitlets.Any(read_only=True)
+    problem = traitlets.Unicode(None, allow_none=True, read_only=True).tag(sync=True)
+
+    # ---- for the page
+    title = traitlets.Unicode(read_only=True).tag(sync=True)
+    # The setting that a click on the cell of a rank moves; "" where none does.
+    pointed = traitlets.Unicode(read_only=True).tag(sync=True)
+    controls: Any = traitlets.List(read_only=True).tag(sync=True)
+    # A number, and all changes not answered yet, the latest last. The page knows what it has sent:
+    # without the echo, a move is one message less.
+    asked = traitlets.Dict().tag(sync=True, echo_update=False)
+    # What there is to see, and the number that it answers.
+    shown = traitlets.Dict(read_only=True).tag(sync=True)
+    scene = traitlets.Dict(read_only=True).tag(sync=True)
+    glyphs = traitlets.Dict(read_only=True).tag(sync=True)
+    # Answers kept ahead, for a page without a kernel: gzip in base64.
+    store = traitlets.Unicode(read_only=True).tag(sync=True)
 
     _title: str
     _call: str
-    _pointable = False
-    """Whether `_pointed` makes anything of a click on the picture."""
+    _pointed = ""
     _defaults: Mapping[str, Any]
     """Arguments that the line which brings a state back need not say."""
+    _recorded: Mapping[str, Sequence[Any]]
+    """The settings that `record` keeps answers for, if it is not told."""
 
     def __init__(self, settings: Settings) -> None:
-        settings = _plain(settings)
+        settings = {name: _plain(value) for name, value in settings.items()}
         self._check(settings)
+        # A kernel may answer the page in one thread while it runs a cell in another. And who
+        # observes a move may make the next one.
+        self._turn = threading.RLock()
         self._start = dict(settings)
-        self._state = _State(self._start, self._start, self._viewed(settings))
-        # A kernel may answer the page in one thread while it runs a cell in another.
-        self._turn = threading.Lock()
-        self._panel = Panel(title=self._title, pointable=self._pointable)
-        self._pictures = 0
-        self._show(new_picture=True)
-        self._panel.observe(lambda asked: self._move(asked.new["changes"]), "asked")
-        self._panel.observe(lambda _: self._sharpen(), "sharpness")
+        self._kept: Mapping[str, Sequence[Any]] = {}
+        view = self._viewed(settings)
+        self._state = _State(self._start, self._start, view, self._controls(settings))
+        super().__init__()
+        self._show(title=self._title, pointed=self._pointed, **self._drawn(view))
+        self.observe(lambda asked: self._move(asked.new["changes"]), "asked")
+        self.observe(lambda change: self._move(self._changed(change.name)), list(settings))
 
     # ---- what an explorer is made of
 
-    @abstractmethod
     def _controls(self, settings: Settings) -> Sequence[Control]:
         """Return the controls, in the order shown."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _viewed(self, settings: Settings) -> View:
         """Return what the settings show, or raise ``ValueError``."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _arguments(self, settings: Settings) -> Mapping[str, Any]:
         """Return the arguments that bring these settings back, usual ones too."""
+        return settings
 
-    @abstractmethod
     def _check(self, settings: Settings) -> None:
-        """Raise ``ValueError`` for values that the page could not even send."""
+        """Raise ``ValueError`` for values that no control could be at."""
+        raise NotImplementedError
 
     def _after(self, settings: Settings, name: str) -> Settings:
         """Return the settings with what follows from the change of one."""
         return settings
-
-    def _pointed(self, x: float, y: float) -> Settings:
-        """Return what a click at a point of the picture changes."""
-        return {}
 
     def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
         """Return the nearest settings that fit."""
@@ -134,11 +209,6 @@ class Explorer(ABC):
         return self._state.view.picture
 
     @property
-    def problem(self) -> str | None:
-        """Why the settings do not fit; None when they do."""
-        return self._state.problem
-
-    @property
     def moved(self) -> bool:
         """Whether it shows something else than at first."""
         return self._state.good != self._start
@@ -155,79 +225,205 @@ class Explorer(ABC):
         return self._state.good
 
     def set(self, **settings: Any) -> None:
-        """Move controls from code, as a reader does with the mouse.
+        """Move controls from code, several at once.
 
         Raises
         ------
         ValueError
-            If there is no control of that name, or the value is of another kind. Values that
-            do not fit are explained in `problem`.
+            If there is no control of that name, or none could be at the value. Values that do
+            not fit together are explained in `problem`, as is whatever is assigned to a trait.
         """
         here = self.settings
         unknown = sorted(settings.keys() - here.keys())
         if unknown:
             raise ValueError(f"no control named {', '.join(unknown)}; there are {', '.join(here)}")
-        settings = _plain(settings)
+        settings = {name: _plain(value) for name, value in settings.items()}
         self._check({**here, **settings})
         self._move(settings)
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take what a page has set, when no other thread moves the explorer."""
+        with self._turn:
+            super().set_state(sync_data)
+
+    def _changed(self, last: str) -> Settings:
+        """Return the settings whose traits were assigned to, one of them as the last."""
+        held = self._state.settings
+        now = {name: getattr(self, name) for name in (*(held.keys() - {last}), last)}
+        return {name: value for name, value in now.items() if value != held[name]}
 
     def _move(self, changes: Mapping[str, Any]) -> None:
         with self._turn:
             before = self._state
             settings = dict(before.settings)
-            changes = self._understood(changes)
             for name, value in changes.items():
-                settings = self._after({**settings, name: value}, name)
+                settings = self._followed(settings, name, value)
             if settings != before.settings:
                 self._state = self._tried(settings, moved=list(changes)[-1])
-            self._show(new_picture=self._state.view is not before.view)
+            view = self._state.view
+            self._show(**(self._drawn(view) if view is not before.view else {}))
 
-    def _understood(self, changes: Mapping[str, Any]) -> Settings:
-        """Return the changes with what a click means; on a picture that is gone, nothing."""
-        named = {name: value for name, value in changes.items() if name != "point"}
-        picture, across, down = changes.get("point", (None, 0, 0))
-        if picture == self._pictures:
-            scene = self.picture.scene
-            named |= self._pointed(across * scene.width, down * scene.height)
-        return named
+    def _followed(self, settings: Settings, name: str, value: Any) -> Settings:
+        """Return the settings after the change of one; nothing follows from nonsense."""
+        settings = {**settings, name: value}
+        try:
+            self._check(settings)
+        except ValueError:
+            return settings
+        return self._after(settings, name)
 
     def _tried(self, settings: Settings, moved: str) -> _State:
+        before = replace(self._state, settings=settings)
+        back = Fix(f"back to {before.view.summary}", before.good)
+        try:
+            self._check(settings)
+        except ValueError as error:
+            return replace(before, problem=str(error), fixes=[back])
+        before = replace(before, controls=self._controls(settings))
         try:
             view = self._viewed(settings)
         except ValueError as error:
-            back = Fix(f"back to {self._state.view.summary}", self._good)
             fixes = [*self._ways_out(settings, moved), back]
-            return replace(self._state, settings=settings, problem=str(error), fixes=fixes)
-        return _State(settings, settings, view)
+            return replace(before, problem=str(error), fixes=fixes)
+        return _State(settings, settings, view, before.controls)
 
-    def _sharpen(self) -> None:
+    # ---- pages without a kernel
+
+    def record(self, **kept: Iterable[Any]) -> Self:
+        """Keep the answers to some settings, for pages without a kernel.
+
+        Parameters
+        ----------
+        **kept
+            For each setting that moves there, its values; all combinations are kept, the other
+            settings stay. Without any, a choice made for this kind of explorer.
+
+        Returns
+        -------
+        Explorer
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If there is no such setting, no control could be at a value, or the record would be
+            larger than `recording.MOST_ANSWERS` or `recording.MOST_BYTES`.
+        """
         with self._turn:
-            self._show(new_picture=True)
+            values = recording.checked(kept or self._recorded, self._good)
+            for name, several in values.items():
+                for value in several:
+                    self._check({**self._good, name: value})
+            pieces = recording.packed(self._answers(values), values)
+            self.set_trait("store", base64.b64encode(b"".join(pieces)).decode())
+            self._kept = values
+        return self
 
-    # ---- display
+    def _answers(self, kept: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+        """Yield the answer to each combination of settings, and last what is kept."""
+        glyphs: dict[str, Any] = {}
+        start = self._good
+        for combination in product(*kept.values()):
+            settings = start
+            for name, value in zip(kept, combination, strict=True):
+                settings = self._followed(settings, name, value)
+            try:
+                view = self._viewed(settings)
+            except ValueError as error:
+                fixes = [fix.described() for fix in self._ways_in(settings, kept)]
+                yield {"problem": str(error), "fixes": fixes}
+                continue
+            scene = view.picture.scene
+            glyphs = glyphs_of(scene, glyphs)
+            words = {**self._words(view, settings), "settings": settings}
+            yield {"words": words, "scene": to_json(scene)}
+        controls = {each.name: each for each in self._controls(start)}
+        yield {
+            "title": self._title,
+            "pointed": self._pointed,
+            "controls": [controls[name].narrowed(kept[name]).described() for name in kept],
+            "glyphs": glyphs,
+            "kept": kept,
+            "start": {name: start[name] for name in kept},
+        }
 
-    def _show(self, *, new_picture: bool) -> None:
-        state, panel = self._state, self._panel
-        width, height = state.view.picture.shown_size
-        with panel.hold_sync():
-            panel.controls = [each.described() for each in self._controls(state.settings)]
-            if new_picture:
-                self._pictures += 1
-                panel.png = state.view.picture.png(sharpness=panel.sharpness)
-            panel.shown = {
-                "answers": panel.asked.get("number", 0),
-                "picture": self._pictures,
-                "settings": state.settings,
-                "alt": state.view.picture.text,
-                "width": width,
-                "height": height,
-                "summary": state.view.summary,
-                "table": [list(row) for row in state.view.table],
-                "note": state.view.note,
-                "problem": state.problem or "",
-                "fixes": [{"text": fix.text, "changes": dict(fix.changes)} for fix in state.fixes],
-                "code": self._code(state.good),
-            }
+    def _ways_in(self, settings: Settings, kept: Mapping[str, Sequence[Any]]) -> list[Fix]:
+        """Return the ways out of settings that do not fit which a page without a kernel has."""
+        return [
+            fix
+            for fix in self._ways_out(settings, moved="")
+            if all(value in kept.get(name, ()) for name, value in fix.changes.items())
+        ]
+
+    def save(self, path: str | Path, **kept: Iterable[Any]) -> Path:
+        """Write a page that moves without a kernel and without a network.
+
+        Parameters
+        ----------
+        path : str or Path
+            Ends in ``.html``.
+        **kept
+            As of `record`; without any, what was recorded last.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be written there, and as `record`.
+        """
+        path = recording.checked_path(path)
+        with self._turn:
+            self.record(**(kept or self._kept))
+            view = self._state.view
+            width, height = view.picture.shown_size
+            text = recording.page(
+                **{"title": self._title, "summary": view.summary, "text": view.text},
+                **{"style": STYLE, "script": SCRIPT, "store": self.store},
+                **{"width": width, "height": height},
+                png=base64.b64encode(view.picture.png()).decode(),
+            )
+        recording.write(path, text)
+        return path
+
+    # ---- the page
+
+    def _drawn(self, view: View) -> dict[str, Any]:
+        """Return the traits that change with the picture alone."""
+        scene = view.picture.scene
+        return {"scene": to_json(scene), "glyphs": glyphs_of(scene, self.glyphs)}
+
+    def _show(self, **drawn: Any) -> None:
+        """Set all traits at once: one message to the page, and observers see them agree."""
+        state = self._state
+        drawn |= {"value": state.view.value, "problem": state.problem, **state.settings}
+        drawn["controls"] = [each.described() for each in state.controls]
+        drawn["shown"] = {
+            **self._words(state.view, state.good),
+            "answers": self.asked.get("number", 0),
+            "settings": state.settings,
+            "problem": state.problem or "",
+            "fixes": [fix.described() for fix in state.fixes],
+        }
+        with self.hold_sync(), self.hold_trait_notifications():
+            for name, value in drawn.items():
+                self.set_trait(name, value)
+
+    def _words(self, view: View, settings: Settings) -> dict[str, Any]:
+        """Return what stands around a picture, and how large that is on a page."""
+        width, height = view.picture.shown_size
+        return {
+            "alt": view.picture.text,
+            "width": width,
+            "height": height,
+            "summary": view.summary,
+            "table": [list(row) for row in view.table],
+            "note": view.note,
+            "code": self._code(settings),
+        }
 
     def _code(self, settings: Settings) -> str:
         given = [
@@ -240,15 +436,17 @@ class Explorer(ABC):
     def __repr__(self) -> str:
         return self._code(self._good)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         data, metadata = self.picture._repr_mimebundle_()
-        live: Any = self._panel._repr_mimebundle_() or ({}, {})
+        live: Any = super()._repr_mimebundle_(**kwargs) or ({}, {})
         return {**live[0], **data, "text/plain": self.text}, metadata
 
 
-def _plain(settings: Settings) -> Settings:
-    """Return settings with numpy's numbers as Python's, which can be sent to the page."""
-    return {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in settings.items()
-    }
+def _plain(value: Any) -> Any:
+    """Return numpy's numbers as Python's, which can be sent to the page."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _number(value: float | str) -> float:
+    """Return what has to be finite; a text, and a whole number beyond a float's, is."""
+    return value if isinstance(value, float) else 0.0

@@ -10,9 +10,10 @@ from ..names import MEGATRON_ORDER
 from ..presets import EXAMPLE, MODELS, Preset
 from . import words
 from .controls import Control, Menu, Slider
-from .explorer import Explorer, Fix, Settings, View
+from .explorer import Explorer, Fix, Setting, Settings, View
 from .sizes import (
     LAYOUT,
+    MOST_GPUS,
     check_choice,
     check_sizes,
     check_text,
@@ -30,6 +31,10 @@ _DEFAULTS = {
     **{"cp": 1, "ep": 1, "expert_tp": None, "order": MEGATRON_ORDER},
     **{"highlight": None, "focus": None, "view": "grid", "model": EXAMPLE.name},
 }
+_RECORDED = {
+    **{"nodes": (1, 2, 4), "tp": (1, 2, 4, 8), "pp": (1, 2, 4, 8)},
+    "highlight": (None, "tp", "dp", "pp"),
+}
 _VIEWS = (("slide grid", "grid"), ("cluster", "cluster"))
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in presets.ALL}
@@ -41,15 +46,19 @@ class LayoutExplorer(Explorer):
     _title = "Explore one layout"
     _call = "explore.layout"
     _defaults = _DEFAULTS
-    _pointable = True
+    _pointed = "focus"
+    _recorded = _RECORDED
 
-    @property
-    def layout(self) -> ParallelLayout:
-        """The layout of the picture: draw it, run it, ask it for its groups."""
-        return layout_of(self._good)
+    preset, model = Setting(), Setting()
+    nodes, gpus_per_node = Setting(), Setting()
+    tp, pp, cp, ep, expert_tp = Setting(), Setting(), Setting(), Setting(), Setting()
+    order, highlight, view = Setting(), Setting(), Setting()
+    # A widget of ipywidgets has a method of this name, for the keyboard; the field's word wins.
+    focus = Setting()
 
     def _controls(self, settings: Settings) -> Sequence[Control]:
-        last = max(self.layout.world_size - 1, settings["focus"] or 0)
+        gpus = min(settings["nodes"] * settings["gpus_per_node"], MOST_GPUS)
+        last = max(gpus - 1, settings["focus"] or 0)
         return [
             Menu("preset", "preset", tuple((name, name) for name in (_OWN, *PRESETS))),
             Menu("model", "model", tuple((name, name) for name in MODELS)),
@@ -80,9 +89,6 @@ class LayoutExplorer(Explorer):
             settings["focus"] = min(settings["focus"], last)
         return settings
 
-    def _pointed(self, x: float, y: float) -> Settings:
-        return {"focus": self.picture.scene.rank_at(x, y)}
-
     def _viewed(self, settings: Settings) -> View:
         layout = layout_of(settings)
         highlight, focus, view = (settings[name] for name in ("highlight", "focus", "view"))
@@ -93,7 +99,8 @@ class LayoutExplorer(Explorer):
         else:
             picture = (draw.grid if view == "grid" else draw.cluster)(layout, focus=focus)
         model = MODELS[settings["model"]]
-        return View(picture, str(layout), words.table(layout, model), words.note(layout, model))
+        table, note = words.table(layout, model), words.note(layout, model)
+        return View(picture, str(layout), table, note, layout)
 
     def _arguments(self, settings: Settings) -> Mapping[str, Any]:
         return {name: value for name, value in settings.items() if name != "preset"}
@@ -139,7 +146,8 @@ def layout(
     Returns
     -------
     LayoutExplorer
-        Its ``layout`` is what the picture shows; its ``repr`` is the line that brings it back.
+        A widget with a trait for each setting, ``explorer.tp``. Its ``value`` is the layout that
+        the picture shows; its ``repr`` is the line that brings it back.
 
     Raises
     ------
@@ -149,12 +157,12 @@ def layout(
     Examples
     --------
     >>> explorer = layout(nodes=2, gpus_per_node=8, tp=2, pp=4, highlight="dp")
-    >>> explorer.set(tp=4)
+    >>> explorer.tp = 4
     >>> explorer
     explore.layout(nodes=2, gpus_per_node=8, tp=4, pp=4, highlight='dp')
-    >>> print(explorer.layout)
+    >>> print(explorer.value)
     16 GPUs = tp 4 × dp 1 × pp 4
-    >>> explorer.set(pp=3)
+    >>> explorer.pp = 3
     >>> print(explorer.problem)
     16 ranks cannot be split into tp=4 × pp=3 (12 does not divide 16); tp × pp may be 1, 2, 4, 8 \
 or 16; with tp=4, pp may be 1, 2 or 4

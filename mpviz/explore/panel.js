@@ -14,46 +14,47 @@ function render({ model, el }) {
   el.append(panel);
 
   const talk = new Conversation(model);
-  const controls = new Controls(parts.controls, (changes) => talk.ask(changes));
+  const controls = new Controls(
+    parts.controls,
+    (changes) => talk.ask(changes),
+    () => talk.unanswered.size > 0,
+  );
   const message = new Message(parts.message, (changes) => {
     talk.ask(changes);
     controls.focus(Object.keys(changes)[0]); // the button just clicked is about to vanish
   });
-  const picture = new Picture(parts.picture, model.get("pointable"), (point) =>
-    talk.ask({ point }),
+  const picture = new Picture(parts.picture, model.get("pointed"), (changes) =>
+    talk.ask(changes),
   );
 
-  // All of an answer at once, when its picture is decoded: it takes a single frame, and words are
+  // All of an answer at once, when its rasters are decoded: it takes a single frame, and words are
   // never ahead of their picture.
   let latest = {};
   let arrived = 0;
   let applied = 0;
   const update = async () => {
-    const [png, shown] = [model.get("png"), model.get("shown")];
-    if (png === latest.png && shown === latest.shown) return;
-    latest = { png, shown };
+    const [scene, shown] = [model.get("scene"), model.get("shown")];
+    if (scene === latest.scene && shown === latest.shown) return;
+    latest = { scene, shown };
     const turn = ++arrived;
-    const bitmap = await createImageBitmap(new Blob([png], { type: "image/png" }));
+    const bitmaps = await decoded(scene);
     if (turn < applied) return; // a later one was decoded sooner
     applied = turn;
-    picture.show(bitmap, shown);
+    picture.show(scene, bitmaps, model.get("glyphs"), shown);
     if (talk.settles(shown)) controls.update(model.get("controls"), shown.settings);
     showWords(parts.words, shown);
     message.update(shown);
   };
 
-  // Changes when the reader zooms, or moves the window to another screen.
-  const measure = () => {
-    model.set("sharpness", Math.min(2, Math.ceil(devicePixelRatio)));
-    model.save_changes();
-  };
+  // The reader zooms, or moves the window to another screen.
+  const sharpen = () => picture.paint();
   model.on("change", update);
-  addEventListener("resize", measure);
+  addEventListener("resize", sharpen);
   update();
-  measure();
   return () => {
+    controls.stop();
     model.off("change", update);
-    removeEventListener("resize", measure);
+    removeEventListener("resize", sharpen);
   };
 }
 
@@ -96,10 +97,8 @@ class Conversation {
 // ---- controls: made once, then only adjusted, so that a drag or the focus is never lost
 
 class Controls {
-  constructor(box, send) {
-    this.box = box;
-    this.send = send;
-    this.made = new Map();
+  constructor(box, send, busy) {
+    Object.assign(this, { box, send, busy, made: new Map() });
   }
 
   update(described, settings) {
@@ -108,6 +107,10 @@ class Controls {
         const made = control.kind === "slider" ? new Slider(this.send) : new Menu(this.send);
         this.made.set(control.name, made);
         this.box.append(made.label);
+        if (control.plays) {
+          made.player = new Player(made, this.busy);
+          this.box.append(made.player.box);
+        }
       }
       this.made.get(control.name).update(control, settings[control.name]);
     }
@@ -115,6 +118,10 @@ class Controls {
 
   focus(name) {
     this.made.get(name)?.input.focus();
+  }
+
+  stop() {
+    for (const { player } of this.made.values()) player?.stop();
   }
 }
 
@@ -157,6 +164,53 @@ class Slider {
   }
 }
 
+// A button that moves a slider from stop to stop, each once the one before is answered.
+class Player {
+  constructor(slider, busy) {
+    Object.assign(this, { slider, busy });
+    this.button = button("", () => (this.timer ? this.stop() : this.start()));
+    this.speed = element(
+      "select",
+      {},
+      ["½ ×", "1 ×", "2 ×", "4 ×"].map((text) => element("option", { text })),
+    );
+    this.speed.selectedIndex = 1;
+    this.speed.setAttribute("aria-label", "speed");
+    // Who wants less motion goes on stop by stop.
+    this.still = matchMedia("(prefers-reduced-motion: reduce)");
+    this.still.addEventListener("change", () => this.stop());
+    this.box = element("div", { className: "mpviz-player" }, [this.button, this.speed]);
+    this.stop();
+  }
+
+  start() {
+    const { input } = this.slider;
+    if (input.valueAsNumber >= +input.max) input.value = -1; // or its least
+    if (this.still.matches) return this.step();
+    this.button.textContent = "❚❚ Pause";
+    this.step();
+  }
+
+  step() {
+    const { input } = this.slider;
+    if (!this.busy()) {
+      input.stepUp();
+      input.dispatchEvent(new Event("input"));
+    }
+    if (this.still.matches) return;
+    if (input.valueAsNumber >= +input.max) return this.stop();
+    const seconds = 10 / 2 ** (this.speed.selectedIndex - 1) / (input.max - input.min);
+    this.timer = setTimeout(() => this.step(), 1000 * seconds);
+  }
+
+  stop() {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    this.button.textContent = this.still.matches ? "Step" : "▶ Play";
+    this.speed.hidden = this.still.matches;
+  }
+}
+
 class Menu {
   constructor(send) {
     this.name = element("span", { className: "mpviz-name" });
@@ -177,28 +231,41 @@ class Menu {
   }
 }
 
-// ---- the picture: on a canvas, which takes a new one whole, in half the time of an <img>
+// ---- the picture
 
 class Picture {
-  constructor(box, pointable, send) {
+  constructor(box, pointed, send) {
     this.canvas = element("canvas", { role: "img" });
-    this.paint = this.canvas.getContext("bitmaprenderer");
+    this.painter = new Painter(this.canvas);
     box.append(this.canvas);
-    if (!pointable) return;
+    if (!pointed) return;
     // For the mouse alone: keys have the slider.
     this.canvas.classList.add("mpviz-pointable");
-    this.canvas.addEventListener("click", ({ offsetX, offsetY }) => {
+    this.canvas.addEventListener("click", async ({ offsetX, offsetY }) => {
+      // A click is on the picture that was there, whatever has been drawn since.
       const { clientWidth, clientHeight } = this.canvas;
-      send([this.number, offsetX / clientWidth, offsetY / clientHeight]);
+      const { scene } = this.shown;
+      const [width, height] = scene.size;
+      const at = [(offsetX / clientWidth) * width, (offsetY / clientHeight) * height];
+      send({ [pointed]: await rankAt(scene, ...at) });
     });
   }
 
-  show(bitmap, { alt, width, height, code, picture }) {
-    this.number = picture; // a click is on this one, whatever the kernel has drawn since
-    Object.assign(this.canvas, { width: bitmap.width, height: bitmap.height, ariaLabel: alt });
+  show(scene, bitmaps, glyphs, { alt, width, height, code }) {
+    this.shown = { scene, bitmaps, glyphs, size: { width, height } };
+    this.paint();
+    this.canvas.ariaLabel = alt;
     Object.assign(this.canvas.style, { width: `${width}px`, aspectRatio: `${width} / ${height}` });
     this.canvas.dataset.code = code;
-    this.paint.transferFromImageBitmap(bitmap);
+  }
+
+  // In whole pixels of the screen; cells of a raster are whole at every second of them.
+  paint() {
+    if (!this.shown) return;
+    const { scene, bitmaps, glyphs, size } = this.shown;
+    const fine = Math.ceil(devicePixelRatio);
+    const sharpness = bitmaps.length > 0 ? 2 * Math.ceil(fine / 2) : fine;
+    this.painter.paint(scene, bitmaps, glyphs, size, sharpness);
   }
 }
 

@@ -1,7 +1,7 @@
 """Move the sizes of a pipeline, and see who computes what when, and what waits."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import draw
 from .._checks import listed, whole_number
@@ -17,20 +17,45 @@ from ..schedule.classic import check_interleaving
 from ..schedule.zero_bubble import check_v
 from ..timeline import Timeline, simulate
 from .controls import Control, Menu, Slider, notches
-from .explorer import Explorer, Fix, Settings, View
+from .explorer import Explorer, Fix, Setting, Settings, View
 from .sizes import check_choice
 
 MOST_ACTIONS = 200_000
 """The most that an explorer simulates and draws on each move."""
 
-_PLANS: dict[str, tuple[str, Callable[..., Plan]]] = {
-    "gpipe": ("GPipe", gpipe),
-    "1f1b": ("1F1B", one_forward_one_backward),
-    "interleaved": ("interleaved 1F1B", interleaved_1f1b),
-    "zb-h1": ("zero bubble, ZB-H1", zero_bubble_h1),
-    "zb-v": ("zero bubble, ZB-V", zero_bubble_v),
+
+class _Kind(NamedTuple):
+    """A schedule: what a menu calls it, and what is known of its plan before it is made."""
+
+    title: str
+    plan: Callable[..., Plan]
+    check: Callable[..., None] = lambda **sizes: None
+    """Raises where there is no plan of these sizes."""
+    stages: int | None = 1
+    """Of a rank; None where a setting says."""
+    actions: int = 2
+    """Of a stage for each microbatch: F and B, or F, I and W."""
+
+    def sizes(self, settings: Mapping[str, Any]) -> dict[str, int]:
+        """Return the sizes that its plan takes."""
+        names = ("microbatches", "pp", *(["chunks"] if self.stages is None else []))
+        return {name: settings[name] for name in names}
+
+
+_KINDS = {
+    "gpipe": _Kind("GPipe", gpipe),
+    "1f1b": _Kind("1F1B", one_forward_one_backward),
+    "interleaved": _Kind("interleaved 1F1B", interleaved_1f1b, check_interleaving, stages=None),
+    "zb-h1": _Kind("zero bubble, ZB-H1", zero_bubble_h1, actions=3),
+    "zb-v": _Kind(
+        "zero bubble, ZB-V", zero_bubble_v, lambda pp, **_: check_v(pp), stages=2, actions=3
+    ),
 }
 _DEFAULTS = {"chunks": 2, "backward": 2.0, "time": None}
+_RECORDED = {
+    **{"kind": tuple(_KINDS), "pp": (2, 4), "microbatches": (4, 8)},
+    "time": (None, *range(0, 101, 4)),
+}
 _MOST = {"pp": 64, "microbatches": 512, "chunks": 8}
 _LABELS = {"microbatches": "microbatches", "chunks": "stages / rank"}
 _RATIOS = (1.0, 1.5, 2.0, 2.5, 3.0)
@@ -47,12 +72,12 @@ class ScheduleExplorer(Explorer):
     _title = "Explore one pipeline schedule"
     _call = "explore.schedule"
     _defaults = _DEFAULTS
-    _last: tuple[Mapping[str, Any], Plan, Timeline] | None = None
+    _recorded = _RECORDED
 
-    @property
-    def plan(self) -> Plan:
-        """The plan of the picture: validate it, execute it."""
-        return self._played(self._good)[0]
+    kind, backward, time = Setting(), Setting(), Setting()
+    pp, microbatches, chunks = Setting(), Setting(), Setting()
+
+    _last: tuple[Mapping[str, Any], Plan, Timeline] | None = None
 
     @property
     def timeline(self) -> Timeline:
@@ -69,7 +94,7 @@ class ScheduleExplorer(Explorer):
         return last[1:]
 
     def _controls(self, settings: Settings) -> Sequence[Control]:
-        plans = tuple((title, name) for name, (title, _) in _PLANS.items())
+        plans = tuple((kind.title, name) for name, kind in _KINDS.items())
         ratios = dict.fromkeys((*_RATIOS, settings["backward"]))
         return [
             Menu("kind", "schedule", plans),
@@ -78,13 +103,13 @@ class ScheduleExplorer(Explorer):
                 Slider(name, _LABELS.get(name, name), notches(most, settings[name]))
                 for name, most in _MOST.items()
             ),
-            Slider("time", "time, %", range(-1, 101)),
+            Slider("time", "time, %", range(-1, 101), plays=True),
         ]
 
     def _check(self, settings: Settings) -> None:
         for name in _MOST:
             whole_number(name, settings[name])
-        check_choice("kind", settings["kind"], _PLANS)
+        check_choice("kind", settings["kind"], _KINDS)
         backward = settings["backward"]
         number = isinstance(backward, int | float) and not isinstance(backward, bool)
         if not number or not 0 < backward < 100:
@@ -95,16 +120,16 @@ class ScheduleExplorer(Explorer):
     def _viewed(self, settings: Settings) -> View:
         plan, timeline = self._played(settings)
         moment = None if settings["time"] is None else settings["time"] / 100 * timeline.makespan
-        title, _ = _PLANS[settings["kind"]]
+        title = _KINDS[settings["kind"]].title
         picture = draw.timeline(timeline, title=title, at=moment)
         summary = (
             f"{title}: {timeline.makespan:g} forwards long, {timeline.bubble_fraction:.1%} of all "
             f"time idle"
         )
-        return View(picture, summary, table(plan, timeline, moment), _NOTE)
+        return View(picture, summary, table(plan, timeline, moment), _NOTE, plan)
 
     def _arguments(self, settings: Settings) -> Mapping[str, Any]:
-        ignored = () if settings["kind"] == "interleaved" else ("chunks",)
+        ignored = () if _KINDS[settings["kind"]].stages is None else ("chunks",)
         return {name: value for name, value in settings.items() if name not in ignored}
 
     def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
@@ -142,7 +167,8 @@ def schedule(
     Returns
     -------
     ScheduleExplorer
-        Its ``plan`` and ``timeline`` are what the picture shows.
+        A widget with a trait for each setting. Its ``value`` is the plan that the picture shows,
+        its ``timeline`` the plan played through.
 
     Raises
     ------
@@ -165,26 +191,21 @@ def schedule(
 def plan_of(settings: Mapping[str, Any]) -> Plan:
     """Return the plan of some settings, or raise ``ValueError``."""
     check_sizes(settings)
-    kind, sizes = settings["kind"], {name: settings[name] for name in ("pp", "microbatches")}
-    if kind == "interleaved":
-        sizes["chunks"] = settings["chunks"]
-    return _PLANS[kind][1](**sizes)
+    kind = _KINDS[settings["kind"]]
+    return kind.plan(**kind.sizes(settings))
 
 
 def check_sizes(settings: Mapping[str, Any]) -> None:
     """Raise unless there is a plan of these settings, and a small enough one; make none."""
-    kind, pp, microbatches = (settings[name] for name in ("kind", "pp", "microbatches"))
+    kind, microbatches = _KINDS[settings["kind"]], settings["microbatches"]
     actions = _actions(settings)
     if actions > MOST_ACTIONS:
-        stages = actions // (microbatches * _actions_of(kind))
+        stages = actions // (microbatches * kind.actions)
         raise ValueError(
             f"{stages:,} stages × {microbatches:,} microbatches are {actions:,} actions; the "
             f"explorer draws up to {MOST_ACTIONS:,}, so {_what_would_fit(settings)}"
         )
-    if kind == "interleaved":
-        check_interleaving(pp, microbatches, settings["chunks"])
-    if kind == "zb-v":
-        check_v(pp)
+    kind.check(**kind.sizes(settings))
 
 
 def simulated(plan: Plan, backward: float) -> Timeline:
@@ -211,7 +232,7 @@ def table(plan: Plan, timeline: Timeline, moment: float | None) -> list[tuple[st
 
 def _what_would_fit(settings: Mapping[str, Any]) -> str:
     """Say up to where each size may go, the others as they are; or all, where none is enough."""
-    sizes = ("microbatches", "pp", *(["chunks"] if settings["kind"] == "interleaved" else []))
+    sizes = _KINDS[settings["kind"]].sizes(settings)
     fewer = [f"{name} up to {most:,}" for name in sizes if (most := _most(settings, name))]
     if fewer:
         return f"{listed(fewer, ' or ')} would fit, the rest as it is"
@@ -219,15 +240,10 @@ def _what_would_fit(settings: Mapping[str, Any]) -> str:
     return f"{' × '.join(sizes)} may be up to {most:,}"
 
 
-def _actions_of(kind: str) -> int:
-    """Return how many actions a stage runs for each microbatch: F and B, or F, I and W."""
-    return 3 if kind.startswith("zb") else 2
-
-
 def _actions(settings: Mapping[str, Any]) -> int:
-    kind = settings["kind"]
-    chunks = {"interleaved": settings["chunks"], "zb-v": 2}.get(kind, 1)
-    return int(settings["pp"] * chunks * settings["microbatches"] * _actions_of(kind))
+    kind = _KINDS[settings["kind"]]
+    stages = settings["pp"] * (kind.stages or settings["chunks"])
+    return int(stages * settings["microbatches"] * kind.actions)
 
 
 def _most(settings: Mapping[str, Any], name: str) -> int:

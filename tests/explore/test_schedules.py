@@ -22,16 +22,16 @@ PLANS = {
 
 
 def shown(explorer):
-    return explorer._panel.shown
+    return explorer.shown
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_hands_back_the_plan_and_the_time_line_of_the_picture(kind):
     explorer = explore.schedule(kind, pp=4, microbatches=8)
-    assert explorer.plan == PLANS[kind](pp=4, microbatches=8)
-    share = 1 / explorer.plan.chunks
+    assert explorer.value == PLANS[kind](pp=4, microbatches=8)
+    share = 1 / explorer.value.chunks
     durations = {"F": share, "B": 2 * share, "I": share, "W": share}
-    assert explorer.timeline == simulate(explorer.plan, durations)
+    assert explorer.timeline == simulate(explorer.value, durations)
     title = shown(explorer)["summary"].partition(":")[0]
     assert shown(explorer)["alt"].startswith(title)
     assert explorer.picture.text == draw.timeline(explorer.timeline, title=title).text
@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_explained_with_what_would(changes, said, fix):
     explorer.set(**changes)
     assert said in explorer.problem
     assert fix in " ".join(offer["text"] for offer in shown(explorer)["fixes"])
-    assert explorer.plan == schedule.one_forward_one_backward(pp=4, microbatches=8)
+    assert explorer.value == schedule.one_forward_one_backward(pp=4, microbatches=8)
     explorer.set(**shown(explorer)["fixes"][0]["changes"])
     assert explorer.problem is None
 
@@ -135,13 +135,13 @@ def test_sizes_are_refused_in_the_words_of_the_plan(kind, pp, microbatches, chun
 def made(monkeypatch):
     """The kinds of the plans that were made, one after the other."""
     kinds = []
-    for kind, (title, make) in list(explored._PLANS.items()):
+    for kind, row in list(explored._KINDS.items()):
 
-        def noted(kind=kind, make=make, **sizes):
+        def noted(kind=kind, make=row.plan, **sizes):
             kinds.append(kind)
             return make(**sizes)
 
-        monkeypatch.setitem(explored._PLANS, kind, (title, noted))
+        monkeypatch.setitem(explored._KINDS, kind, row._replace(plan=noted))
     return kinds
 
 
@@ -156,17 +156,17 @@ def test_ways_out_are_found_without_making_plans(made):
 
 def test_another_moment_needs_no_other_plan(made):
     explorer = explore.schedule("gpipe", pp=2, microbatches=3)
-    plan, timeline = explorer.plan, explorer.timeline
+    plan, timeline = explorer.value, explorer.timeline
     for changes in ({"time": 10}, {"time": 20}, {"chunks": 3}, {"time": None}):
         explorer.set(**changes)
-    assert explorer.plan is plan and explorer.timeline is timeline
+    assert explorer.value is plan and explorer.timeline is timeline
     assert made == ["gpipe"]
     for changes in ({"backward": 1.0}, {"microbatches": 4}, {"kind": "interleaved"}):
         explorer.set(**changes)
         assert explorer.timeline == explore.schedule(**explorer.settings).timeline
-    assert explorer.plan == schedule.interleaved_1f1b(pp=2, microbatches=4, chunks=3)
+    assert explorer.value == schedule.interleaved_1f1b(pp=2, microbatches=4, chunks=3)
     explorer.set(chunks=2)
-    assert explorer.plan.chunks == 2
+    assert explorer.value.chunks == 2
 
 
 def test_what_does_not_fit_leaves_plan_and_time_line_as_they_were():
@@ -217,5 +217,5 @@ def test_any_settings_end_in_a_picture_or_an_explanation(kind, pp, m, chunks, ba
             PLANS[kind](pp=pp, microbatches=m, **sizes)
         assert explorer.problem == str(refusal.value)
     else:
-        assert explorer.plan.pp == pp and explorer.plan.microbatches == m
+        assert explorer.value.pp == pp and explorer.value.microbatches == m
         assert shown(explorer)["code"] == repr(eval(repr(explorer), {"explore": explore}))

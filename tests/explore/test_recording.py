@@ -1,0 +1,157 @@
+"""Answers kept ahead: what a page without a kernel is given."""
+
+import base64
+import gzip
+import json
+import os
+import re
+from itertools import product
+
+import pytest
+
+from mpviz import explore
+from mpviz.draw.canvas.scene_json import from_json, to_json
+from mpviz.explore import recording
+
+MAKERS = [explore.layout, explore.compare, explore.schedule]
+
+
+def unpacked(explorer):
+    *answers, head = gzip.decompress(base64.b64decode(explorer.store)).decode().splitlines()
+    return json.loads(head), list(map(json.loads, answers))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_each_combination_has_the_answer_of_an_explorer_that_stands_there(make):
+    explorer = make().record()
+    head, answers = unpacked(explorer)
+    kept = head["kept"]
+    combinations = list(product(*kept.values()))
+    assert len(answers) == len(combinations) > 100
+    fitting = 0
+    for combination, answer in list(zip(combinations, answers, strict=True))[::7]:
+        other = make()
+        other.set(**dict(zip(kept, combination, strict=True)))
+        assert answer.get("problem") == other.problem
+        if "words" in answer:
+            fitting += 1
+            assert answer["words"]["code"] == repr(other)
+            assert answer["words"]["alt"] == other.picture.text
+            assert from_json(answer["scene"]).items == from_json(to_json(other.picture.scene)).items
+            assert answer["words"]["settings"] == other.settings
+    assert fitting > 5
+
+
+def test_ways_out_of_a_misfit_lead_to_what_is_kept():
+    _, answers = unpacked(explore.layout().record(tp=(1, 2, 3, 4), pp=(4,)))
+    (misfit,) = [answer for answer in answers if "problem" in answer]
+    assert [fix["changes"] for fix in misfit["fixes"]] == [{"tp": 4}, {"tp": 2}]
+
+
+def test_controls_are_those_that_move_with_the_values_that_are_kept():
+    head, _ = unpacked(explore.schedule().record(kind=("gpipe",), time=(None, 50)))
+    kind, time = head["controls"]
+    assert [option["value"] for option in kind["options"]] == ["gpipe", "1f1b"]
+    assert time["values"] == [None, 50] and time["plays"]
+    assert head["start"] == {"kind": "1f1b", "time": None}
+
+
+def test_outlines_of_all_characters_are_kept():
+    head, answers = unpacked(explore.layout().record())
+    for answer in answers:
+        for row in answer.get("scene", {"labels": []})["labels"]:
+            assert all(each + "*" * row[6] in head["glyphs"] for each in row[2])
+
+
+def test_an_explorer_with_a_problem_is_recorded_where_it_was_good():
+    explorer = explore.layout()
+    explorer.tp = 3
+    head, _ = unpacked(explorer.record(tp=(1, 2)))
+    assert head["start"] == {"tp": 2} and explorer.problem
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ({"dp": (1, 2)}, "no control named dp; there are preset"),
+        ({"tp": 2}, "tp is recorded for several values, such as [2]"),
+        ({"view": "grid"}, "view is recorded for several values"),
+        ({"tp": (1, "two")}, "tp must be a whole number ≥ 1, got 'two'"),
+        (
+            {"tp": range(1, 73), "pp": range(1, 129)},
+            "72 of tp × 128 of pp are 9,216 settings; a record holds up to 5,000, so 39 of tp or "
+            "69 of pp would fit",
+        ),
+    ],
+)
+def test_a_record_that_cannot_be_is_refused_with_what_would_fit(kept, said):
+    explorer = explore.layout()
+    with pytest.raises(ValueError, match=re.escape(said)):
+        explorer.record(**kept)
+    assert explorer.store == ""
+
+
+def test_a_record_that_takes_too_much_is_refused_with_its_size_and_what_would_fit(monkeypatch):
+    monkeypatch.setattr(recording, "MOST_BYTES", 20_000)
+    with pytest.raises(ValueError) as refusal:
+        explore.layout().record(tp=(1, 2, 4, 8), pp=(1, 2, 4, 8), nodes=(1, 2, 4, 8, 16))
+    found = re.fullmatch(
+        r"the first (\d+) of 80 settings take 0.0 MB; a record takes up to 0.02 MB, so about "
+        r"(\d) of tp or (\d) of pp or (\d) of nodes would fit".replace(" of tp or ", " of tp, "),
+        str(refusal.value),
+    )
+    assert found, refusal.value
+    explore.layout().record(tp=(2,), pp=(1, 4), nodes=(1, 2))
+
+
+# ---- pages
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_page_holds_picture_text_store_and_asks_nobody(make, tmp_path):
+    explorer = make().record()
+    path = explorer.save(tmp_path / "explore.html")
+    text = path.read_text(encoding="utf-8")
+    assert explorer.store in text
+    assert base64.b64encode(explorer.picture.png()).decode() in text
+    assert explorer.picture.text.splitlines()[-1] in text
+    assert set(re.findall(r"(?:src|href)=\"(?!data:)[^\"]*", text)) == set()
+    assert "http" not in text.replace(explorer.store, "")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["explore.html"]
+
+
+def test_a_page_starts_where_the_explorer_stands_now(tmp_path):
+    explorer = explore.layout().record(tp=(1, 2, 4))
+    explorer.tp = 4
+    explorer.save(tmp_path / "explore.html")
+    assert unpacked(explorer)[0]["start"] == {"tp": 4}
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_drawn(tmp_path, monkeypatch):
+    explorer = explore.layout()
+    monkeypatch.setattr(explorer, "_answers", None)
+    (tmp_path / "folder.html").mkdir()
+    for name, said in (
+        ("explore.pdf", "a name may end in .html or .htm"),
+        ("folder.html", "that is a folder"),
+        ("missing/explore.html", "missing, which is no folder"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            explorer.save(tmp_path / name)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(ValueError, match="no right to write"):
+        explorer.save(tmp_path / "explore.html")
+
+
+def test_a_disk_that_fails_leaves_the_page_before(tmp_path, monkeypatch):
+    path = tmp_path / "explore.html"
+    path.write_text("before")
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(ValueError, match="No space left on device"):
+        explore.layout().save(path, tp=(2,))
+    assert path.read_text() == "before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["explore.html"]

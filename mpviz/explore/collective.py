@@ -57,7 +57,7 @@ class CollectiveExplorer(Explorer):
         step = settings["step"]
         plan = plan_of(settings["name"], settings["ranks"], settings["algorithm"])
         picture = draw.collective(plan, step)
-        summary = f"{plan}: step {step} of {len(plan.steps)}"
+        summary = f"{plan}: after step {step} of {len(plan.steps)}"
         return View(picture, summary, table(plan, step), _NOTE, plan)
 
     def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:

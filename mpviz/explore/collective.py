@@ -33,8 +33,8 @@ class CollectiveExplorer(Explorer):
     def _controls(self, settings: Settings) -> Sequence[Control]:
         known = ALGORITHMS[settings["name"]]
         return [
-            Menu("name", "collective", tuple((_words(name), name) for name in ALGORITHMS)),
-            Menu("algorithm", "algorithm", tuple((_words(name), name) for name in known)),
+            Menu("name", "collective", tuple((name, name) for name in ALGORITHMS)),
+            Menu("algorithm", "algorithm", tuple((name, name) for name in known)),
             Slider("ranks", "ranks", range(1, max(_MOST_RANKS, settings["ranks"]) + 1)),
             Slider("step", "step", range(max(_last(settings), settings["step"]) + 1), plays=True),
         ]
@@ -137,7 +137,3 @@ def _last(settings: Settings, otherwise: int = 0) -> int:
         return len(plan_of(settings["name"], settings["ranks"], settings["algorithm"]).steps)
     except ValueError:
         return otherwise
-
-
-def _words(name: str) -> str:
-    return name.replace("_", "-" if name in ALGORITHMS else " ")

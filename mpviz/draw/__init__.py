@@ -8,6 +8,7 @@
 - `values`: what each rank has to say, where it sits;
 - `outcomes`: what became of each rank of a run, the cause in front;
 - `traffic`: who sent how much to whom;
+- `collective`: a collective step by step: who holds which chunk, who sends what to whom;
 - `timeline`, `timelines`: who did what when; of a pipeline, its chart;
 - `memory`, `owned`, `backward`: what a rank holds, what it owns, what hides what;
 - `product`, `block`: matrices cut over tensor-parallel ranks, and the layer they are in.
@@ -18,6 +19,7 @@ from .charts.bars import memory
 from .charts.overlap import backward
 from .charts.ownership import owned
 from .gantt.timelines import timeline, timelines
+from .grids.chunks import collective
 from .grids.cut_model import pieces
 from .grids.grid import cluster, grid
 from .grids.messages import traffic
@@ -31,6 +33,7 @@ __all__ = [
     "backward",
     "block",
     "cluster",
+    "collective",
     "compare",
     "grid",
     "groups",

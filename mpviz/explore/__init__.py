@@ -2,12 +2,14 @@
 
 - `layout`: nodes, tp, pp, cp, ep, order: who is where, and what leaves its node;
 - `compare`: two orders side by side;
-- `schedule`: a pipeline's ranks, microbatches and schedule: bubble and memory.
+- `schedule`: a pipeline's ranks, microbatches and schedule: bubble and memory;
+- `collective`: who sends which chunk to whom, step by step.
 """
 
+from .collective import collective
 from .compare import compare
 from .explorer import Explorer
 from .layout import layout
 from .schedule import schedule
 
-__all__ = ["Explorer", "compare", "layout", "schedule"]
+__all__ = ["Explorer", "collective", "compare", "layout", "schedule"]

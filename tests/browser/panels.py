@@ -42,6 +42,7 @@ MAKERS = {
     "Explore one layout": explore.layout,
     "Compare two orders": explore.compare,
     "Explore one pipeline schedule": explore.schedule,
+    "Explore one collective": explore.collective,
 }
 NAMES = {"slide grid": "grid", "nothing": None, "none": None}
 

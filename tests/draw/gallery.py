@@ -9,7 +9,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from draw.pipelines import PIPELINES
 from draw.test_charts import STAGES, overlapped
-from draw.test_legible import CHARTS, CORNER_CASES, DRAWINGS, PIECES, SHARDS, TENSOR_PARALLEL
+from draw.test_legible import (
+    CHARTS,
+    COLLECTIVES,
+    CORNER_CASES,
+    DRAWINGS,
+    PIECES,
+    SHARDS,
+    TENSOR_PARALLEL,
+)
 
 from mpviz import ParallelLayout, draw
 from mpviz.draw import Picture
@@ -42,6 +50,9 @@ def main() -> None:
     for dp in (1, 2, 4, 64):
         save(f"owned dp{dp}", draw.owned(buckets_of(shapes, dp, full=170)))
         save(f"backward dp{dp}", draw.backward(overlapped(dp)))
+    for plan in COLLECTIVES:
+        for step in range(len(plan.steps) + 1):
+            save(f"{plan} step {step}", draw.collective(plan, step))
     print(f"{len(list(FOLDER.glob('*.png')))} pictures in {FOLDER}")
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import layouts
 
-from mpviz import Event, ParallelLayout, draw, presets, shards
+from mpviz import Event, ParallelLayout, draw, presets, schedule, shards
 from mpviz.draw import Picture
 from mpviz.draw.canvas.glyphs import box_of
 from mpviz.draw.canvas.scene import Box, Label, Raster, Scene
@@ -258,6 +258,37 @@ def test_a_run_without_messages_or_events():
 def test_a_table_of_too_many_ranks_is_refused():
     with pytest.raises(ValueError, match="a table of 65 ranks cannot be read; at most 64"):
         draw.traffic([], 65)
+
+
+COLLECTIVES = [
+    schedule.collective(name, ranks, algorithm)
+    for name, known in schedule.ALGORITHMS.items()
+    for algorithm in known
+    for ranks in (1, 2, 4, 8)
+]
+
+
+@pytest.mark.parametrize("size", [None, 840_000_000])
+@pytest.mark.parametrize("plan", COLLECTIVES, ids=str)
+def test_every_step_of_every_collective_too(plan, size):
+    scenes = [draw.collective(plan, k, size=size).scene for k in range(len(plan.steps) + 1)]
+    for scene in scenes:
+        check(scene)
+        assert scene.width <= MAX_WIDTH + 100
+    # A slider over the steps leaves everything in its place.
+    (places,) = {
+        tuple((box.x, box.y) for box in scene.of(Box) if box.rank is not None) for scene in scenes
+    }
+    assert len({x.x for s in scenes for x in s.of(Label) if x.text == "sent so far"}) == 1
+    assert len(places) == plan.ranks * (
+        2 * plan.ranks if plan.name == "all_to_all" else plan.chunks
+    )
+
+
+@pytest.mark.parametrize("ranks", [3, 5, 6, 7])
+def test_a_ring_of_any_number_of_ranks_that_can_be_read(ranks):
+    check(draw.collective(schedule.collective("all_reduce", ranks)).scene)
+    check(draw.collective(schedule.collective("broadcast", ranks, "tree"), 1).scene)
 
 
 CHARTS: dict[str, Callable[[Timeline], Picture]] = {

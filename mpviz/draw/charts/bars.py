@@ -117,7 +117,7 @@ def _bars(
 ) -> Panel:
     left = max(width_of(name, SMALL) for name in bars) + _GAP
     right = max(width_of(word, SMALL, bold=True) for word in words.values()) + _GAP
-    scale = (MAX_WIDTH - left - right) / (longest or 1.0)
+    scale = (MAX_WIDTH - left - right) / max(longest, 1.0)
     line = None if capacity is None else left + capacity * scale
     items: list[Item] = []
     for row, (name, held) in enumerate(bars.items()):

@@ -47,7 +47,7 @@ def traffic(events: Iterable[Event], world_size: int, *, ax: Axes | None = None)
     unit, scale = _unit(int(matrix.max()))
     words = [[f"{value / scale:g}" if value else "·" for value in row] for row in matrix.tolist()]
     note = f"row: sender · column: receiver · in {unit}"
-    title = f"{_amount(int(matrix.sum()))} sent in messages"
+    title = f"{amount(int(matrix.sum()))} sent in messages"
     lines = [["from \\ to", *map(str, range(world_size))]]
     lines += [[str(rank), *row] for rank, row in enumerate(words)]
     text = "\n".join([aligned(lines), note])
@@ -77,6 +77,7 @@ def _unit(most: int) -> tuple[str, float]:
     return next(((unit, scale) for unit, scale in _UNITS if most >= 10 * scale), ("B", 1.0))
 
 
-def _amount(count: int) -> str:
+def amount(count: int) -> str:
+    """Return a number of bytes in the unit that suits it."""
     unit, scale = _unit(count)
     return f"{count / scale:g} {unit}"

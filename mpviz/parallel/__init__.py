@@ -30,34 +30,67 @@ from .collectives import (
     scatter_to_sequence_parallel_region,
     scatter_to_tensor_model_parallel_region,
 )
+from .gpt import (
+    GPT,
+    MASKED,
+    GPTConfig,
+    gpt_stage,
+    masked_cross_entropy,
+    repeated_words,
+    sorted_words,
+)
 from .groups import ParallelState, RankGroups, init
+from .optim import Adam, clip_grad_norm
+from .random import RNGStatesTracker
 from .reference import MLP, SelfAttention
 from .tensor import (
     ColumnParallelLinear,
     RowParallelLinear,
     reduce_sequence_parallel_gradients,
 )
+from .training import (
+    Step,
+    average_gradients,
+    microbatches,
+    reduce_embedding_gradients,
+    train_step,
+)
 from .transformer import ParallelAttention, ParallelMLP
 from .vocab import VocabParallelEmbedding, vocab_parallel_cross_entropy
 
 __all__ = [
+    "GPT",
+    "MASKED",
     "MLP",
+    "Adam",
     "ColumnParallelLinear",
+    "GPTConfig",
     "ParallelAttention",
     "ParallelMLP",
     "ParallelState",
+    "RNGStatesTracker",
     "RankGroups",
     "RowParallelLinear",
     "SelfAttention",
+    "Step",
     "VocabParallelEmbedding",
+    "average_gradients",
+    "clip_grad_norm",
     "copy_to_tensor_model_parallel_region",
     "gather_from_sequence_parallel_region",
     "gather_from_tensor_model_parallel_region",
+    "gpt_stage",
     "init",
+    "masked_cross_entropy",
+    "microbatches",
+    "reduce_embedding_gradients",
     "reduce_from_tensor_model_parallel_region",
     "reduce_scatter_to_sequence_parallel_region",
     "reduce_sequence_parallel_gradients",
+    "repeated_words",
     "scatter_to_sequence_parallel_region",
     "scatter_to_tensor_model_parallel_region",
+    "sorted_words",
+    "train_step",
     "vocab_parallel_cross_entropy",
 ]

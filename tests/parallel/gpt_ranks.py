@@ -1,0 +1,162 @@
+"""What the tests of the GPT run on every rank; read there, never imported here."""
+
+from functools import partial
+
+import torch
+
+from mpviz import parallel, schedule
+from mpviz.parallel import pipeline, training
+
+PLANS = {
+    "gpipe": schedule.gpipe,
+    "1f1b": schedule.one_forward_one_backward,
+    "interleaved": schedule.interleaved_1f1b,
+    "zb-h1": schedule.zero_bubble_h1,
+    "zb-v": schedule.zero_bubble_v,
+}
+MODELS = {
+    "gpt-2": {},
+    "llama": {
+        "norm": "rms",
+        "positions": "rotary",
+        "activation": "swiglu",
+        "num_kv_heads": 4,
+        "bias": False,
+        "tied": False,
+    },
+    "llama, tied": {
+        "norm": "rms",
+        "positions": "rotary",
+        "activation": "swiglu",
+        "num_kv_heads": 4,
+        "bias": False,
+        "vocab_size": 19,
+        "vocab_multiple": 3,
+    },
+}
+MICROBATCHES, EACH, SEQUENCE = 4, 1, 12
+
+
+def config_of(model, **options):
+    small = {"num_layers": 8, "hidden_size": 32, "num_heads": 8, "vocab_size": 24, "sequence": 16}
+    return parallel.GPTConfig(**small | MODELS[model] | options, dtype=torch.float64)
+
+
+def batch_of(config, dp, microbatches=MICROBATCHES, seed=0):
+    """Random tokens, a quarter of the targets masked: in each microbatch other ones."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (SEQUENCE, dp * microbatches * EACH)
+    tokens, targets = torch.randint(config.vocab_size, (2, *shape), generator=generator)
+    targets[torch.rand(shape, generator=generator) < 0.25] = parallel.MASKED
+    return tokens, targets
+
+
+def stages_of(config, plan, groups, **options):
+    mine = plan.stages_of(groups["pp"].rank())
+    return {n: parallel.gpt_stage(config, n, plan.stages, groups, **options) for n in mine}
+
+
+def whole_loss(model, tokens, targets, parts):
+    """The mean over the microbatches of the mean over the tokens that count; gradients too."""
+    total = 0.0
+    for x, y in zip(tokens.chunk(parts, 1), targets.chunk(parts, 1), strict=True):
+        counted = (
+            torch.nn.functional.cross_entropy(model(x)[y != -1], y[y != -1], reduction="sum")
+            / (y != -1).sum()
+        )
+        (counted / parts).backward()
+        total += counted.item() / parts
+    return total
+
+
+# ---- the same numbers
+
+
+def part_by_name(name, whole, config, words, group):
+    """This rank's part of a parameter of the whole model: by its name, not by the layer."""
+    tp, rank = group.size(), group.rank()
+    if name.endswith(("word_embeddings.weight", "output_layer.weight")):
+        padded = whole.new_zeros(words, whole.shape[1])
+        padded[: config.vocab_size] = whole[: config.vocab_size]
+        return padded.chunk(tp)[rank]
+    if "linear_qkv" in name:
+        return whole.chunk(tp)[rank]
+    if "linear_fc1" in name:
+        stacks = whole.chunk(2 if config.activation == "swiglu" else 1)
+        return torch.cat([one.chunk(tp)[rank] for one in stacks])
+    if name.endswith(("linear_proj.weight", "linear_fc2.weight")):
+        return whole.chunk(tp, 1)[rank]
+    return whole
+
+
+def apart(found, expected, scale):
+    assert found.shape == expected.shape, (found.shape, expected.shape)
+    return ((found - expected).abs().max() / scale).item()
+
+
+def shake(whole):
+    """Give biases and norms values that show what is done with them."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in whole.parameters():
+        if parameter.ndim == 1:
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+
+
+def cut_alike(stages, whole, group):
+    """Copy this rank's parts of the whole model; it differs only in what was shaken."""
+    uncut = dict(whole.named_parameters(remove_duplicate=False))
+    for stage in stages.values():
+        for name, parameter in stage.named_parameters():
+            part = part_by_name(name, uncut[name].detach(), stage.config, stage.words, group)
+            assert parameter.ndim == 1 or torch.equal(parameter, part), name
+            parameter.data.copy_(part)
+
+
+def key_rows(config):
+    """The rows of linear_qkv that make K."""
+    shared, d = config.num_heads // config.kv_heads, config.head_size
+    kinds = torch.tensor(([0] * shared + [1, 2]) * config.kv_heads).repeat_interleave(d)
+    return kinds == 1
+
+
+def differences(model, schedule_name, groups, sequence_parallel, **options):
+    """Run a batch cut and whole; by how much loss, weights and gradients differ, relatively."""
+    config = config_of(model, **options)
+    pp, dp = groups["pp"].size(), groups["dp"].size()
+    plan = PLANS[schedule_name](pp=pp, microbatches=MICROBATCHES)
+    stages = stages_of(config, plan, groups, sequence_parallel=sequence_parallel)
+    whole = parallel.GPT(config)
+    shake(whole)
+    cut_alike(stages, whole, groups["tp"])
+    tokens, targets = batch_of(config, dp)
+    run = pipeline.execute(
+        plan,
+        stages,
+        inputs=parallel.microbatches(tokens, plan, groups["dp"]),
+        targets=parallel.microbatches(targets, plan, groups["dp"]),
+        loss=partial(parallel.masked_cross_entropy, group=groups["tp"]),
+        group=groups["pp"],
+    )
+    loss = training.everywhere(groups, loss=run.loss)
+    parallel.reduce_embedding_gradients(stages, groups)
+    for stage in stages.values():
+        parallel.reduce_sequence_parallel_gradients(stage, groups["tp"])
+    parallel.average_gradients(stages, groups["dp-cp"])
+
+    expected = whole_loss(whole, tokens, targets, dp * MICROBATCHES)
+    norm = parallel.clip_grad_norm(list(stages.values()), 1e9, tp=groups["tp"], pp=groups["pp"])
+    length = torch.nn.utils.clip_grad_norm_(whole.parameters(), 1e9).item()
+    errors = {"loss": abs(loss - expected) / expected, "norm": abs(norm - length) / length}
+    uncut = dict(whole.named_parameters(remove_duplicate=False))
+    for stage in stages.values():
+        for name, parameter in stage.named_parameters():
+            mine = partial(part_by_name, name, config=config, words=stage.words, group=groups["tp"])
+            gradient = uncut[name].grad
+            if name.endswith("linear_qkv.bias"):
+                # Mathematically that of K is zero: each query's scores move alike.
+                gradient = gradient.masked_fill(key_rows(config), 0.0)
+                assert uncut[name].grad[key_rows(config)].abs().max() < 1e-12 * gradient.abs().max()
+                keep = mine(~key_rows(config))
+                parameter.grad.mul_(keep)
+            errors[name] = apart(parameter.grad, mine(gradient), gradient.abs().max())
+    return errors

@@ -160,3 +160,39 @@ def differences(model, schedule_name, groups, sequence_parallel, **options):
                 parameter.grad.mul_(keep)
             errors[name] = apart(parameter.grad, mine(gradient), gradient.abs().max())
     return errors
+
+
+# ---- learning
+
+
+def learning_rate(step):
+    return 3e-3 * min(1, (step + 1) / 10)
+
+
+def curve(config, steps, plan_name, groups, batch=16, microbatches=4, **options):
+    """The loss of each step on these ranks, and by what the copies of parameters differ after."""
+    plan = PLANS[plan_name](pp=groups["pp"].size(), microbatches=microbatches)
+    stages = stages_of(config, plan, groups, **options)
+    optimizer = parallel.Adam(p for stage in stages.values() for p in stage.parameters())
+    losses = []
+    for step in range(steps):
+        optimizer.lr = learning_rate(step)
+        tokens, targets = parallel.repeated_words(batch, seed=step)
+        done = parallel.train_step(plan, stages, tokens, targets, groups, optimizer, step=step)
+        losses.append(done.loss)
+    return losses
+
+
+def whole_curve(config, steps, batch=16, parts=8):
+    """The same in one process, with torch's own Adam and clipping."""
+    model = parallel.GPT(config)
+    optimizer = torch.optim.Adam(model.parameters())
+    losses = []
+    for step in range(steps):
+        for settings in optimizer.param_groups:
+            settings["lr"] = learning_rate(step)
+        optimizer.zero_grad()
+        losses.append(whole_loss(model, *parallel.repeated_words(batch, seed=step), parts))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return losses

@@ -296,9 +296,13 @@ def everywhere(
     losses = [] if loss is None else [loss]
     for kind in ("tp-pp", "dp-cp"):
         notes = _exchanged([problem[:_LONGEST], mark, *losses[:1]], groups[kind])
-        if len({note[1] for note in notes}) > 1:
-            problem = problem or "the ranks were given different batches; all take the whole batch"
-        problem = problem or next((note[0] for note in notes if note[0]), "")
+        ranks = dist.get_process_group_ranks(groups[kind])
+        different = [
+            f"ranks {ranks[0]} and {rank} were given different batches; all take the whole batch"
+            for rank, note in zip(ranks, notes, strict=True)
+            if note[1] != notes[0][1]
+        ]
+        problem = next(filter(None, [*(note[0] for note in notes), *different]), "")
         losses = [one for note in notes for one in note[2:]]
     if problem:
         raise ValueError(problem)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,10 +20,8 @@ def ranks_pss():
     """Bytes of all processes below this one, shared pages counted once."""
     total = 0
     for process in psutil.Process().children(recursive=True):
-        try:
+        with suppress(psutil.NoSuchProcess):
             total += process.memory_full_info().pss
-        except psutil.NoSuchProcess:
-            pass
     return total
 
 
@@ -48,7 +47,9 @@ def main():
         stop.set()
         thread.join()
     apart = max(abs(a - b) for curve in curves for a, b in zip(curve, whole, strict=True))
-    print(f"16 ranks: {seconds:.1f} s, {seconds / STEPS:.2f} s a step, PSS {highest[0] / 1e9:.2f} GB")
+    print(
+        f"16 ranks: {seconds:.1f} s, {seconds / STEPS:.2f} s a step, PSS {highest[0] / 1e9:.2f} GB"
+    )
     print(f"loss: {' → '.join(f'{whole[step]:.2f}' for step in (0, 20, 40, 60, 80, 99))}")
     print(f"the two curves differ by {apart:.1e} at most")
     assert apart < MOST_APART

@@ -1,10 +1,11 @@
 """What the tests of the GPT run on every rank; read there, never imported here."""
 
-from functools import partial
+from functools import cache, partial
 
 import torch
+import torch.distributed as dist
 
-from mpviz import parallel, schedule
+from mpviz import ParallelLayout, parallel, schedule
 from mpviz.parallel import pipeline, training
 
 PLANS = {
@@ -35,6 +36,13 @@ MODELS = {
     },
 }
 MICROBATCHES, EACH, SEQUENCE = 4, 1, 12
+
+
+@cache
+def groups_of(tp, pp):
+    """This rank's groups when the same ranks are cut in another way."""
+    layout = ParallelLayout(gpus_per_node=dist.get_world_size(), tp=tp, pp=pp)
+    return parallel.init(layout).groups
 
 
 def config_of(model, **options):
@@ -196,3 +204,119 @@ def whole_curve(config, steps, batch=16, parts=8):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     return losses
+
+
+# ---- dropout
+
+
+def dropped(groups, sequence_parallel):
+    """What masks leave of ones; and what heads find when all words are alike."""
+    config = config_of("gpt-2", hidden_dropout=0.5, attention_dropout=0.5)
+    stage = parallel.gpt_stage(config, 0, 1, groups, sequence_parallel=sequence_parallel)
+    layer = stage.layers["0"]
+    seen = []
+    layer.self_attention.linear_proj.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    with torch.no_grad():
+        layer.self_attention.linear_qkv.weight.zero_()
+        layer.self_attention.linear_qkv.bias.fill_(1.0)
+        layer.self_attention(torch.ones(4, 1, config.hidden_size, dtype=torch.float64))
+    ones = torch.ones(64)
+    masks = {"embedding": stage.embedding.dropout(ones), "layer": layer.dropout(ones)}
+    return {name: x.flatten().tolist() for name, x in (masks | {"heads": seen[0]}).items()}
+
+
+def copies_apart(groups, sequence_parallel, wrong_seed, steps=2):
+    """By how much what tp ranks hold whole differs after some steps with dropout."""
+    config = config_of("gpt-2", hidden_dropout=0.1, attention_dropout=0.1)
+    plan = PLANS["1f1b"](pp=groups["pp"].size(), microbatches=MICROBATCHES)
+    stages = stages_of(config, plan, groups, sequence_parallel=sequence_parallel)
+    for stage in stages.values() if wrong_seed else ():
+        for part in (*stage.layers.values(), *filter(None, [stage.embedding])):
+            states = part.dropout.rng.states
+            states["replicated"] = states["cut"]
+    optimizer = parallel.Adam(p for stage in stages.values() for p in stage.parameters())
+    for step in range(steps):
+        batch = batch_of(config, groups["dp"].size(), seed=step)
+        parallel.train_step(plan, stages, *batch, groups, optimizer)
+    apart = 0.0
+    for parameter in (p for stage in stages.values() for p in stage.parameters()):
+        if not parameter.tensor_model_parallel:
+            copies = [torch.empty_like(parameter) for _ in range(groups["tp"].size())]
+            dist.all_gather(copies, parameter.detach(), group=groups["tp"])
+            apart = max(apart, *((one - copies[0]).abs().max().item() for one in copies))
+    return apart
+
+
+# ---- a step
+
+
+def one_step(config, plan_name, groups, microbatches=MICROBATCHES, **options):
+    """Do one step; what a recorder sees of it is of interest."""
+    plan = PLANS[plan_name](pp=groups["pp"].size(), microbatches=microbatches)
+    stages = stages_of(config, plan, groups, **options)
+    optimizer = parallel.Adam(p for stage in stages.values() for p in stage.parameters())
+    tokens, targets = batch_of(config, groups["dp"].size(), microbatches)
+    parallel.train_step(plan, stages, tokens, targets, groups, optimizer)
+
+
+def refused(groups, spoil, sequence_parallel=False):
+    """Do a step that something spoils; what this rank says, and whether a parameter changed."""
+    config = config_of("gpt-2")
+    plan = PLANS["1f1b"](pp=groups["pp"].size(), microbatches=MICROBATCHES)
+    stages = stages_of(config, plan, groups, sequence_parallel=sequence_parallel)
+    parameters = [p for stage in stages.values() for p in stage.parameters()]
+    tokens, targets = batch_of(config, groups["dp"].size())
+    tokens, targets = spoil(tokens, targets, stages)
+    before = [parameter.detach().clone() for parameter in parameters]
+    try:
+        parallel.train_step(
+            plan, stages, tokens, targets, groups, parallel.Adam(parameters), step=7
+        )
+    except ValueError as error:
+        same = all(
+            torch.equal(p.detach(), b) or b.isnan().any()
+            for p, b in zip(parameters, before, strict=True)
+        )
+        return str(error), same
+    return "", None
+
+
+def put(which, place, value, only=None):
+    """Return what puts a number into tokens (0) or targets (1), on one rank or on all."""
+
+    def spoil(tokens, targets, stages):
+        if only is None or dist.get_rank() == only:
+            (tokens, targets)[which][place] = value
+        return tokens, targets
+
+    return spoil
+
+
+def cut_to(sequence, batch):
+    return lambda tokens, targets, stages: (tokens[:sequence, :batch], targets[:sequence, :batch])
+
+
+def lengthened(tokens, targets, stages):
+    return torch.cat([tokens, tokens]), torch.cat([targets, targets])
+
+
+def of_last_stage(value, only=None):
+    """Return what gives the last norm a weight, on one rank or on all."""
+
+    def spoil(tokens, targets, stages):
+        for stage in stages.values():
+            if stage.output is not None and (only is None or dist.get_rank() == only):
+                stage.output.final_layernorm.weight.data[0] = value
+        return tokens, targets
+
+    return spoil
+
+
+def of_first_stage(value):
+    def spoil(tokens, targets, stages):
+        for stage in stages.values():
+            if stage.embedding is not None:
+                stage.embedding.word_embeddings.weight.register_hook(lambda g: g * value)
+        return tokens, targets
+
+    return spoil

@@ -207,7 +207,8 @@ class CausalSelfAttention(nn.Module):
             found = F.scaled_dot_product_attention(
                 q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=shared > 1
             )  # (b, n/t, s, d)
-        y: Tensor = self.linear_proj(found.permute(2, 0, 1, 3).flatten(2))  # of (s, b, h/t)
+        found = found.permute(2, 0, 1, 3).flatten(2)  # (s, b, h/t)
+        y: Tensor = self.linear_proj(found)  # (s, b, h) or (s/t, b, h)
         return y
 
     def cut(self, group: dist.ProcessGroup, **options: Any) -> None:
@@ -243,9 +244,9 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take and return (s, b, h); under sequence parallelism (s/t, b, h)."""
-        y, *up = self.linear_fc1(x).chunk(self.stacked, -1)  # (s, b, f/t), SwiGLU: two
+        y, *up = self.linear_fc1(x).chunk(self.stacked, -1)  # (s, b, f/t), with SwiGLU two
         y = F.silu(y) * up[0] if up else F.gelu(y)
-        z: Tensor = self.linear_fc2(y)
+        z: Tensor = self.linear_fc2(y)  # (s, b, h) or (s/t, b, h)
         return z
 
     def cut(self, group: dist.ProcessGroup, **options: Any) -> None:
@@ -344,7 +345,10 @@ class GPTEmbedding(nn.Module):
 
 
 class GPTOutput(nn.Module):
-    """The last norm, and the logits. Words that only pad the vocabulary are never likely."""
+    """The last norm, and the logits. Words of padding have a probability of 0.
+
+    Megatron leaves it to training to make them unlikely; then the loss would depend on tp.
+    """
 
     def __init__(self, config: GPTConfig, words: int) -> None:
         super().__init__()
@@ -355,7 +359,7 @@ class GPTOutput(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Take (s, b, h), or (s/t, b, h) under sequence parallelism; return (s, b, V/t)."""
         logits: Tensor = self.output_layer(self.final_layernorm(x))  # (s, b, V/t)
-        word = torch.arange(self.first, self.first + logits.shape[-1])
+        word = torch.arange(self.first, self.first + logits.shape[-1])  # (V/t,)
         return logits.masked_fill(word >= self.vocab_size, -torch.inf)
 
     def draw(self, config: GPTConfig) -> None:
@@ -545,7 +549,8 @@ _WORDS, _PLACES, _OUTPUT = -1, -2, -3
 
 
 def _seed(config: GPTConfig, number: int) -> int:
-    return 10_000 * (config.seed + 1) + number
+    # A hundred apart, as Megatron's for pipeline ranks: tp ranks have seeds between.
+    return 1_000_000 * (config.seed + 1) + 100 * number
 
 
 def _draw(config: GPTConfig, number: int, module: nn.Module) -> None:

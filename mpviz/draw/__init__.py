@@ -19,7 +19,8 @@ from .grids.groups import compare, groups
 from .grids.messages import traffic
 from .grids.pieces import pieces
 from .grids.values import outcomes, values
-from .tensor.product import block, product
+from .tensor.block import block
+from .tensor.product import product
 
 __all__ = [
     "Picture",

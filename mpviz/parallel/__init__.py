@@ -5,9 +5,10 @@ notebook and under ``torchrun`` on many machines.
 
 - `collectives`: the operators f, g and their kin: pairs that are each other's backward;
 - `tensor`: `ColumnParallelLinear`, `RowParallelLinear`;
-- `transformer`: `ParallelMLP`, `ParallelAttention`; `uncut` has both before they are cut;
+- `transformer`: `ParallelMLP`, `ParallelAttention`;
+- `reference`: `MLP`, `SelfAttention`: the same on one process;
 - `vocab`: `VocabParallelEmbedding`, `vocab_parallel_cross_entropy`;
-- `agreement`: how ranks find out that they disagree before they wait for ever.
+- `agreement`: ranks compare what they were given before they rely on it.
 
 Examples
 --------

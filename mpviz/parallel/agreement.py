@@ -1,12 +1,16 @@
 """The ranks of a group compare what they are about to do, before a collective relies on it.
 
 What gloo does when tensors of different sizes meet depends on which rank comes first: it ends a
-process, waits for ever, or returns numbers that mean nothing. So each rank first makes a note of
-what it brings. While all is well, comparing notes costs one all-reduce of two numbers. It goes
-through the group object itself: it belongs to no layer's formula, and a recorder of
-``torch.distributed`` does not see it.
+process, waits for ever, or returns numbers that mean nothing. So each rank first writes a note of
+what it brings, or of why it cannot go on. While all is well, comparing notes costs one all-reduce
+of two numbers. It goes through the group object itself: it belongs to no layer's formula, and a
+recorder of ``torch.distributed`` does not see it.
 """
 
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 from zlib import crc32
 
 import torch
@@ -16,8 +20,10 @@ from .._checks import listed
 from ..shards import times
 from ..waits import Awaited, waiting
 
-_LENGTH = 256
-"""Bytes of a note that other ranks get to read."""
+_ROOM = 2048
+"""Bytes of a note."""
+LONGEST = 256
+"""Characters of an error in a note: JSON makes six bytes of some."""
 
 
 def check_group(group: object) -> dist.ProcessGroup:
@@ -44,47 +50,79 @@ def check_group(group: object) -> dist.ProcessGroup:
     )
 
 
-def agree(
-    group: dist.ProcessGroup,
-    x: torch.Tensor,
-    *,
-    problem: str = "",
-    purpose: str = "",
-    check: bool = True,
-) -> None:
-    """Raise on every rank of the group, unless all come with the same and none has a problem.
+@contextmanager
+def agreed(
+    group: dist.ProcessGroup, x: torch.Tensor, *, purpose: str = "", check: bool = True
+) -> Iterator[None]:
+    """Run a block of checks, and raise on every rank of the group if one of them fails anywhere.
 
-    Every rank of the group must call it. One that finds something wrong on its own must not raise
-    at once, or the others would wait for it: it says so in ``problem``.
+    Every rank of the group must enter it. A rank that raised at once would leave the others to
+    wait for it; here the block's ValueError is exchanged first. Other errors are not.
 
     Parameters
     ----------
     group : ProcessGroup
-        Whose ranks compare, over the CPU if the group reaches it, as gloo does. With NCCL alone
+        Whose ranks compare: on the CPU if the group reaches it, as gloo does. With NCCL alone
         they compare on the device of ``x``, and the CPU waits for it.
     x : Tensor
         Compared by shape, dtype, and whether it needs a gradient.
-    problem : str
-        Why this rank cannot go on; empty if it can.
     purpose : str
         What else must be the same on every rank, in words.
     check : bool
-        False: compare nothing, and let a rank with a problem raise alone.
+        False: compare nothing, and let a rank whose block raises be alone with it.
 
     Raises
     ------
     ValueError
-        With what each rank said.
+        With what each rank said, if it is not the same on all; else what the block raised.
+
+    Examples
+    --------
+    On every rank of ``group``::
+
+        with agreed(group, x):
+            check_even(x, dim=0, parts=group.size())
     """
+    refusal = None
+    try:
+        yield
+    except ValueError as error:
+        refusal = error
     if check and group.size() > 1:
-        note = problem or f"{described(x)}{purpose}"
+        note = f"{refusal or described(x) + purpose}"
         device = _meeting_place(group, x)
         here = Awaited("agree", group)
-        mark = crc32(note.encode())
-        if not waiting(here, lambda: _same_everywhere(group, mark, device)):
-            raise ValueError(waiting(here, lambda: _disagreement(group, note, device)))
-    if problem:
-        raise ValueError(problem)
+        if not waiting(here, lambda: _same_everywhere(group, note, device)):
+            notes = waiting(here, lambda: exchanged(group, note[:LONGEST], device))
+            raise ValueError(_disagreement(dist.get_process_group_ranks(group), notes))
+    if refusal:
+        raise refusal
+
+
+def exchanged(
+    group: dist.ProcessGroup,
+    note: object,
+    device: torch.device | None = None,
+    wait: Callable[[Any], object] = dist.Work.wait,
+) -> list[Any]:
+    """Return the notes of all ranks of a group, in order of rank.
+
+    Parameters
+    ----------
+    group : ProcessGroup
+        All of its ranks must call it.
+    note : object
+        What JSON can write in 2,048 bytes.
+    device : torch.device, optional
+        Where the notes travel; the CPU by default.
+    wait : callable
+        Waits for the operation, such as one with a deadline.
+    """
+    text = json.dumps(note, ensure_ascii=False).encode(errors="replace").ljust(_ROOM)
+    mine = torch.frombuffer(bytearray(text), dtype=torch.uint8).to(device or "cpu")
+    notes = [torch.empty_like(mine) for _ in range(group.size())]
+    wait(group.allgather([notes], [mine]))
+    return [json.loads(bytes(theirs.tolist())) for theirs in notes]
 
 
 def described(x: torch.Tensor) -> str:
@@ -103,7 +141,9 @@ def _meeting_place(group: dist.ProcessGroup, x: torch.Tensor) -> torch.device:
     return next((device for device in reached if device.type == "cpu"), x.device)
 
 
-def _same_everywhere(group: dist.ProcessGroup, mark: int, device: torch.device) -> bool:
+def _same_everywhere(group: dist.ProcessGroup, note: str, device: torch.device) -> bool:
+    """Whether the highest mark is the lowest: of m and −m, take the maximum over the ranks."""
+    mark = crc32(note.encode(errors="replace"))
     extremes = torch.tensor([mark, -mark], device=device)
     options = dist.AllreduceOptions()
     options.reduceOp = dist.ReduceOp(dist.ReduceOp.MAX)
@@ -112,18 +152,17 @@ def _same_everywhere(group: dist.ProcessGroup, mark: int, device: torch.device) 
     return bool(highest == -lowest_negated)
 
 
-def _disagreement(group: dist.ProcessGroup, note: str, device: torch.device) -> str:
-    """Return what each rank said; all ask, because all have seen that marks differ."""
-    letters = note.encode()[:_LENGTH].ljust(_LENGTH)
-    mine = torch.frombuffer(bytearray(letters), dtype=torch.uint8).to(device)
-    notes = [torch.empty_like(mine) for _ in range(group.size())]
-    group.allgather([notes], [mine]).wait()
-    ranks: dict[str, list[int]] = {}
-    for rank, theirs in zip(dist.get_process_group_ranks(group), notes, strict=True):
-        text = bytes(theirs.tolist()).decode(errors="ignore").strip()
-        ranks.setdefault(text, []).append(rank)
+def _disagreement(ranks: list[int], notes: list[str]) -> str:
+    """Say which ranks said what.
+
+    >>> _disagreement([0, 2, 4], ["4 float32", "6 float32", "4 float32"])
+    'the ranks of one group must agree, but ranks 0 and 4: 4 float32; rank 2: 6 float32'
+    """
+    who: dict[str, list[int]] = {}
+    for rank, note in zip(ranks, notes, strict=True):
+        who.setdefault(note, []).append(rank)
     said = (
-        f"rank{'s' if len(who) > 1 else ''} {listed(who, ' and ')}: {text}"
-        for text, who in ranks.items()
+        f"rank{'s' if len(same) > 1 else ''} {listed(same, ' and ')}: {note}"
+        for note, same in who.items()
     )
     return f"the ranks of one group must agree, but {'; '.join(said)}"

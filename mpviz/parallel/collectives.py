@@ -16,6 +16,8 @@ et al. 2019 (arXiv 1909.08053), figure 3; Korthikanti et al. 2022 (arXiv 2205.05
 The group is always an argument. With one rank in it every function returns its input.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +27,7 @@ from torch.autograd import Function
 
 from .._checks import divisors, listed
 from ..shards import times
-from .agreement import agree, check_group, described
+from .agreement import agreed, check_group, described
 
 # torch 2.13 renames both. Looked up by name at each call, so that a recorder may wrap them.
 _NEW = hasattr(dist, "all_gather_single")
@@ -58,7 +60,7 @@ def copy_to_tensor_model_parallel_region(
         On every rank, when the ranks disagree or ``x`` holds integers; on a rank outside the
         group, when that one calls.
     """
-    return _Copy.on(x, group) if _ready(x, group, check) else x
+    return _apply(_copy, x, group, check)
 
 
 def reduce_from_tensor_model_parallel_region(
@@ -75,7 +77,7 @@ def reduce_from_tensor_model_parallel_region(
     inplace : bool
         Whether ``x`` itself may become the sum, which saves a copy.
     """
-    return _AllReduce.on(x, group, inplace) if _ready(x, group, check) else x
+    return _apply(_all_reduce_in_place if inplace else _all_reduce, x, group, check)
 
 
 def scatter_to_tensor_model_parallel_region(
@@ -85,7 +87,7 @@ def scatter_to_tensor_model_parallel_region(
 
     Parameters as for `copy_to_tensor_model_parallel_region`.
     """
-    return _Split.on(x, group, -1) if _ready(x, group, check, split=-1) else x
+    return _apply(_split_columns, x, group, check)
 
 
 def gather_from_tensor_model_parallel_region(
@@ -96,7 +98,7 @@ def gather_from_tensor_model_parallel_region(
     Right when afterwards all ranks compute the same, so that each has the whole gradient.
     Parameters as for `copy_to_tensor_model_parallel_region`.
     """
-    return _Gather.on(x, group, -1) if _ready(x, group, check, join=-1) else x
+    return _apply(_gather_columns, x, group, check)
 
 
 # ---- sequence parallelism: tokens (the first dimension) and partial sums
@@ -109,7 +111,7 @@ def scatter_to_sequence_parallel_region(
 
     Parameters as for `copy_to_tensor_model_parallel_region`.
     """
-    return _Split.on(x, group, 0) if _ready(x, group, check, split=0) else x
+    return _apply(_split_tokens, x, group, check)
 
 
 def gather_from_sequence_parallel_region(
@@ -130,9 +132,8 @@ def gather_from_sequence_parallel_region(
         and backward sums and splits it (reduce-scatter). Otherwise all ranks go on to compute the
         same, and backward only splits it.
     """
-    if not _ready(x, group, check, join=0):
-        return x
-    return _GatherAddends.on(x, group) if tensor_parallel_output_grad else _Gather.on(x, group, 0)
+    gather = _gather_tokens_for_addends if tensor_parallel_output_grad else _gather_tokens
+    return _apply(gather, x, group, check)
 
 
 def reduce_scatter_to_sequence_parallel_region(
@@ -143,10 +144,67 @@ def reduce_scatter_to_sequence_parallel_region(
     Parameters as for `copy_to_tensor_model_parallel_region`; ``x`` is an addend, and tp divides
     its dimension 0.
     """
-    return _ReduceScatter.on(x, group) if _ready(x, group, check, split=0) else x
+    return _apply(_reduce_scatter_tokens, x, group, check)
 
 
-# ---- the pairs
+# ---- the operators, without gradients; t stands for the ranks of the group
+
+_Operation = Callable[[Tensor, dist.ProcessGroup], Tensor]
+
+
+def _copy(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    return x.view_as(x)
+
+
+def _all_reduce(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    # Somebody else may hold x too, so the sum goes elsewhere.
+    return _all_reduce_in_place(x.clone(memory_format=torch.contiguous_format), group)
+
+
+def _all_reduce_in_place(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    dist.all_reduce(x, group=group)
+    return x
+
+
+def _split(x: Tensor, group: dist.ProcessGroup, dim: int) -> Tensor:
+    part = x.chunk(group.size(), dim)[group.rank()]  # (s, …, h) → (s/t, …, h) or (s, …, h/t)
+    # A part of its own: a view would keep the whole tensor alive.
+    return part.clone(memory_format=torch.contiguous_format)
+
+
+def _gather(x: Tensor, group: dist.ProcessGroup, dim: int) -> Tensor:
+    joined, _ = all_gather(x, group)  # (s, …, h) → (s·t, …, h)
+    return joined if dim == 0 else torch.cat(joined.chunk(group.size()), dim)  # → (s, …, h·t)
+
+
+def _gather_tokens_for_addends(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    return all_gather(x, group)[0]  # (s/t, …, h) → (s, …, h)
+
+
+def _reduce_scatter_tokens(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    return reduce_scatter(x, group)[0]  # (s, …, h) → (s/t, …, h)
+
+
+_split_tokens, _split_columns = partial(_split, dim=0), partial(_split, dim=-1)
+_gather_tokens, _gather_columns = partial(_gather, dim=0), partial(_gather, dim=-1)
+
+_BACKWARD: dict[_Operation, _Operation] = {
+    _copy: _all_reduce,
+    _all_reduce: _copy,
+    _all_reduce_in_place: _copy,
+    _split_columns: _gather_columns,
+    _gather_columns: _split_columns,
+    _split_tokens: _gather_tokens,
+    _gather_tokens: _split_tokens,
+    _gather_tokens_for_addends: _reduce_scatter_tokens,
+    _reduce_scatter_tokens: _gather_tokens_for_addends,
+}
+_CUTS = {_split_columns: -1, _split_tokens: 0, _reduce_scatter_tokens: 0}
+_JOINS = {_gather_columns: -1, _gather_tokens: 0, _gather_tokens_for_addends: 0}
+"""Along which dimension."""
+
+
+# ---- with gradients
 
 
 class TypedFunction(Function):
@@ -159,117 +217,59 @@ class TypedFunction(Function):
         return result
 
 
-class _Copy(TypedFunction):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        return x.view_as(x)
+class _Pair(TypedFunction):
+    """An operator; backward applies the one beside it in the table."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _AllReduce.on(gradient, ctx.group, False), None
-
-
-class _AllReduce(TypedFunction):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup, inplace: bool) -> Tensor:
-        ctx.group = group
-        if inplace:
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup, operator: _Operation) -> Tensor:
+        ctx.group, ctx.operator = group, operator
+        y = operator(x, group)
+        if y is x:
             ctx.mark_dirty(x)
-        # Somebody else may hold x too, so unless told otherwise the sum goes elsewhere.
-        total = x if inplace else x.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total, group=group)
-        return total
+        return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _Copy.on(gradient, ctx.group), None, None
+        return _Pair.on(gradient, ctx.group, _BACKWARD[ctx.operator]), None, None
 
 
-class _Split(TypedFunction):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup, dim: int) -> Tensor:
-        ctx.group, ctx.dim = group, dim
-        # A part of its own: a view would keep the whole tensor alive.
-        return x.chunk(group.size(), dim)[group.rank()].clone(memory_format=torch.contiguous_format)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _Gather.on(gradient, ctx.group, ctx.dim), None, None
-
-
-class _Gather(TypedFunction):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup, dim: int) -> Tensor:
-        ctx.group, ctx.dim = group, dim
-        joined, _ = all_gather(x, group)
-        return joined if dim == 0 else torch.cat(joined.chunk(group.size()), dim)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _Split.on(gradient, ctx.group, ctx.dim), None, None
+def _apply(operator: _Operation, x: Tensor, group: dist.ProcessGroup, check: bool) -> Tensor:
+    """Apply an operator, or raise on every rank if one cannot take part."""
+    tp = check_group(group).size()
+    with agreed(group, x, check=check):
+        check_differentiable(x)
+        if operator in _CUTS:
+            check_even(x, _CUTS[operator], tp)
+        elif operator in _JOINS:
+            check_even(x, _JOINS[operator], 1)
+    return _Pair.on(x, group, operator) if tp > 1 else x
 
 
-class _GatherAddends(TypedFunction):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        return all_gather(x, group)[0]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _ReduceScatter.on(gradient, ctx.group), None
-
-
-class _ReduceScatter(TypedFunction):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        return reduce_scatter(x, group)[0]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return _GatherAddends.on(gradient, ctx.group), None
-
-
-# ---- before any of them
-
-
-def _ready(
-    x: Tensor,
-    group: object,
-    check: bool,
-    *,
-    split: int | None = None,
-    join: int | None = None,
-) -> bool:
-    """Raise on every rank if one cannot take part; tell whether there is anything to do."""
-    group = check_group(group)
-    problem = ""
+def check_differentiable(x: Tensor) -> None:
+    """Raise unless a tensor's numbers can have a gradient."""
     if not (x.is_floating_point() or x.is_complex()):
-        problem = f"{described(x)} has no gradient; x.float() has"
-    elif split is not None:
-        problem = uneven(x, split, group.size())
-    elif join is not None:
-        problem = uneven(x, join, 1)
-    agree(group, x, problem=problem, check=check)
-    return group.size() > 1
+        raise ValueError(f"{described(x)} has no gradient; x.float() has")
 
 
-def uneven(x: Tensor, dim: int, tp: int) -> str:
-    """Say why a dimension cannot be cut and what would fit; nothing if it can."""
+def check_even(x: Tensor, dim: int, parts: int) -> None:
+    """Raise unless a dimension can be cut into equal parts; say how many would fit.
+
+    >>> check_even(torch.ones(5, 8), dim=0, parts=2)
+    Traceback (most recent call last):
+        ...
+    ValueError: 5 (dimension 0 of 5×8) cannot be cut into 2 equal parts; tp may be 1 or 5
+    """
     if not x.ndim:
-        return f"{described(x)} has no dimension to cut or join"
+        raise ValueError(f"{described(x)} has no dimension to cut or join")
     size = x.shape[dim]
-    if size % tp == 0:
-        return ""
-    return (
-        f"{size} (dimension {dim % x.ndim} of {times(x.shape)}) cannot be cut into {tp} equal "
-        f"parts; tp may be {listed(divisors(size), ' or ')}"
-    )
+    if size % parts:
+        raise ValueError(
+            f"{size} (dimension {dim % x.ndim} of {times(x.shape)}) cannot be cut into {parts} "
+            f"equal parts; tp may be {listed(divisors(size), ' or ')}"
+        )
 
 
-# ---- without gradients
+# ---- the two that torch wants a result tensor for
 
 
 def all_gather(

@@ -1,4 +1,4 @@
-"""A linear layer of which each rank holds a part: cut from a whole one, and gathered again.
+"""A linear layer of which each rank holds a part.
 
 Pictures write X·A with A (inner, columns). ``torch.nn.Linear`` stores the transpose: ``weight``
 is (out_features, in_features), and its rows are the columns of A.
@@ -12,12 +12,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..shards import Cut, times
-from .agreement import agree, described
-from .collectives import all_gather, uneven
+from .agreement import agreed, described
+from .collectives import check_even
 
 
 class CutLinear(nn.Module):
-    """A part of a linear layer: cut from a whole one, and put together again.
+    """A part of a linear layer.
 
     ``stacked`` matrices of the same size may lie on top of each other in one weight; each is cut.
     """
@@ -29,7 +29,6 @@ class CutLinear(nn.Module):
         matrix: Cut,
         vector: Cut | None,
         group: dist.ProcessGroup,
-        *,
         stacked: int,
         generator: torch.Generator | None,
         dtype: torch.dtype | None,
@@ -49,7 +48,7 @@ class CutLinear(nn.Module):
         self.bias = nn.Parameter(self._part(zeros, vector)) if vector else None
 
     @classmethod
-    def from_uncut(cls, linear: nn.Linear, group: dist.ProcessGroup, **options: Any) -> Self:
+    def from_reference(cls, linear: nn.Linear, group: dist.ProcessGroup, **options: Any) -> Self:
         """Cut a plain linear layer: every rank keeps a copy of its own part.
 
         Parameters
@@ -62,11 +61,11 @@ class CutLinear(nn.Module):
         make: Any = cls  # whose arguments the subclasses name
         options = {**like(linear.weight, linear.bias), **options}
         layer: Self = make(linear.in_features, linear.out_features, group, **options)
-        layer.load_uncut(linear)
+        layer.load_reference(linear)
         return layer
 
     @torch.no_grad()
-    def load_uncut(self, linear: nn.Linear) -> None:
+    def load_reference(self, linear: nn.Linear) -> None:
         """Copy this rank's part from a whole layer of the same sizes."""
         if (linear.bias is None) != (self.bias is None):
             raise ValueError(f"{linear} does not fit {self}: one has a bias, the other has none")
@@ -74,40 +73,20 @@ class CutLinear(nn.Module):
         if self.bias is not None and self.vector is not None:
             self.bias.copy_(self._part(linear.bias, self.vector))
 
-    @torch.no_grad()
-    def gathered(self) -> nn.Linear:
-        """Return the whole layer; every rank of the group must ask for it."""
-        with torch.random.fork_rng(devices=[]):  # what a new layer draws is not used
-            linear = nn.Linear(
-                self.input_size, self.output_size, self.bias is not None, dtype=self.weight.dtype
-            )
-        linear.weight.copy_(self._whole(self.weight, self.matrix))
-        if self.bias is not None and self.vector is not None:
-            linear.bias.copy_(self._whole(self.bias, self.vector))
-        return linear
-
     def _part(self, whole: Tensor, cut: Cut) -> Tensor:
-        rank = self.group.rank()
+        rank = self.group.rank()  # by column: (stacked·f, h) → (stacked·f/t, h)
         return torch.cat([cut.part(one.t(), rank).t() for one in whole.chunk(self.stacked)])
 
-    def _whole(self, part: Tensor, cut: Cut) -> Tensor:
-        """Put the parts of all ranks together, as the whole layer stores them."""
-        if cut.dim is None or cut.parts == 1:
-            return part
-        parts = all_gather(part, self.group)[0].chunk(cut.parts)
-        stacks = zip(*(one.chunk(self.stacked) for one in parts), strict=True)
-        return torch.cat([torch.cat([one.t() for one in of], cut.dim).t() for of in stacks])
-
-    def _agree(self, x: Tensor, width: int, *, split: bool) -> None:
+    def _check(self, x: Tensor, width: int, *, split: bool) -> None:
         """Raise on every rank if one cannot multiply what it was given."""
-        problem = ""
-        if x.dtype != self.weight.dtype:
-            problem = f"X is {described(x)}, but the weight is {described(self.weight.detach())}"
-        elif not x.ndim or x.shape[-1] != width:
-            problem = f"X is {times(x.shape)}, but its last dimension must be {width}"
-        elif split:
-            problem = uneven(x, 0, self.group.size())
-        agree(self.group, x, problem=problem, purpose=self._purpose, check=self.check)
+        with agreed(self.group, x, purpose=self._purpose, check=self.check):
+            if x.dtype != self.weight.dtype:
+                weight = described(self.weight.detach())
+                raise ValueError(f"X is {described(x)}, but the weight is {weight}")
+            if not x.ndim or x.shape[-1] != width:
+                raise ValueError(f"X is {times(x.shape)}, but its last dimension must be {width}")
+            if split:
+                check_even(x, 0, self.group.size())
 
     def extra_repr(self) -> str:
         """Return what is cut, and how."""

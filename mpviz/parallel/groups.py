@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,28 +16,15 @@ TIMEOUT = 600.0
 """Seconds that a rank waits for others; NCCL's own default. Gloo's own would be 1,800."""
 
 
-class RankGroups(Mapping[str, dist.ProcessGroup]):
+class RankGroups(dict[str, dist.ProcessGroup]):
     """The process groups that a rank is in, by kind: ``groups["tp"]``."""
 
     def __init__(self, rank: int, groups: Mapping[str, dist.ProcessGroup]) -> None:
+        super().__init__(groups)
         self._rank = rank
-        self._groups = dict(groups)
 
-    def __getitem__(self, kind: str) -> dist.ProcessGroup:
-        if kind in self._groups:
-            return self._groups[kind]
-        raise ValueError(
-            f"rank {self._rank} is in no {kind!r} group; it is in {', '.join(self._groups)}"
-        )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._groups)
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def __contains__(self, kind: object) -> bool:
-        return kind in self._groups
+    def __missing__(self, kind: str) -> dist.ProcessGroup:
+        raise ValueError(f"rank {self._rank} is in no {kind!r} group; it is in {', '.join(self)}")
 
     def __repr__(self) -> str:
         ranks = {kind: dist.get_process_group_ranks(group) for kind, group in self.items()}

@@ -1,6 +1,4 @@
-"""The MLP and the attention of a transformer layer before they are cut: plain PyTorch."""
-
-from typing import Self
+"""The MLP and the attention that the cut ones are held against: one process, plain PyTorch."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,17 +29,10 @@ class MLP(nn.Module):
         self.linear_fc1 = nn.Linear(hidden_size, ffn_hidden_size, bias)
         self.linear_fc2 = nn.Linear(ffn_hidden_size, hidden_size, bias)
 
-    @classmethod
-    def of(cls, linear_fc1: nn.Linear, linear_fc2: nn.Linear) -> Self:
-        """Make one of two layers that are there already."""
-        mlp = cls.__new__(cls)
-        nn.Module.__init__(mlp)
-        mlp.linear_fc1, mlp.linear_fc2 = linear_fc1, linear_fc2
-        return mlp
-
     def forward(self, x: Tensor) -> Tensor:
         """Return the same shape, (…, hidden_size)."""
-        y: Tensor = self.linear_fc2(F.gelu(self.linear_fc1(x)))
+        inner = F.gelu(self.linear_fc1(x))  # (…, h) → (…, f)
+        y: Tensor = self.linear_fc2(inner)  # → (…, h)
         return y
 
 
@@ -80,37 +71,21 @@ class SelfAttention(nn.Module):
         self.linear_qkv = nn.Linear(hidden_size, 3 * hidden_size, bias)
         self.linear_proj = nn.Linear(hidden_size, hidden_size, bias)
 
-    @classmethod
-    def of(
-        cls, linear_qkv: nn.Linear, linear_proj: nn.Linear, num_heads: int, *, causal: bool = False
-    ) -> Self:
-        """Make one of two layers that are there already."""
-        check_heads(linear_proj.in_features, num_heads, tp=1)
-        attention = cls.__new__(cls)
-        nn.Module.__init__(attention)
-        attention.num_heads, attention.causal = num_heads, causal
-        attention.linear_qkv, attention.linear_proj = linear_qkv, linear_proj
-        return attention
-
     def forward(self, x: Tensor) -> Tensor:
         """Return the same shape, (sequence, batch, hidden_size)."""
-        if problem := not_sequence_first(x):
-            raise ValueError(problem)
-        found = attend(self.linear_qkv(x), self.num_heads, causal=self.causal)
+        check_sequence_first(x)
+        qkv = self.linear_qkv(x)  # (s, b, h) → (s, b, 3h)
+        found = attend(qkv, self.num_heads, causal=self.causal)  # → (s, b, h)
         y: Tensor = self.linear_proj(found)
         return y
 
 
-def not_sequence_first(x: Tensor) -> str:
-    """Say why attention cannot take a tensor; nothing if it can.
-
-    >>> import torch
-    >>> not_sequence_first(torch.ones(4, 6))
-    'X is 4×6, but attention takes (sequence, batch, hidden_size)'
-    """
-    if x.ndim == 3:
-        return ""
-    return f"X is {times(x.shape)}, but attention takes (sequence, batch, hidden_size)"
+def check_sequence_first(x: Tensor) -> None:
+    """Raise unless attention can take a tensor."""
+    if x.ndim != 3:
+        raise ValueError(
+            f"X is {times(x.shape)}, but attention takes (sequence, batch, hidden_size)"
+        )
 
 
 def attend(qkv: Tensor, num_heads: int, *, causal: bool) -> Tensor:
@@ -130,7 +105,7 @@ def attend(qkv: Tensor, num_heads: int, *, causal: bool) -> Tensor:
     Tensor of shape (sequence, batch, num_heads × d)
     """
     sequence, batch, _ = qkv.shape
-    of_heads = qkv.view(sequence, batch, 3, num_heads, -1)
-    q, k, v = of_heads.permute(2, 1, 3, 0, 4)  # each (batch, head, sequence, d)
+    of_heads = qkv.view(sequence, batch, 3, num_heads, -1)  # (s, b, 3·n·d) → (s, b, 3, n, d)
+    q, k, v = of_heads.permute(2, 1, 3, 0, 4)  # each (b, n, s, d)
     found = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    return found.permute(2, 0, 1, 3).reshape(sequence, batch, -1)
+    return found.permute(2, 0, 1, 3).reshape(sequence, batch, -1)  # (b, n, s, d) → (s, b, n·d)

@@ -1,7 +1,8 @@
 """Linear layers whose weight is cut over a tensor-parallel group: by column, or by row.
 
-Sources: Megatron-LM ``megatron/core/tensor_parallel/layers.py``, whose names and meanings these
-are; Shoeybi et al. 2019 (arXiv 1909.08053), section 3.
+In comments t is the size of the group, s the sequence, h the hidden and f the inner size. Sources:
+Megatron-LM ``megatron/core/tensor_parallel/layers.py``, whose names these are; Shoeybi et al. 2019
+(arXiv 1909.08053), section 3.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from .._checks import listed, whole_number
 from ..shards import Cut, times
-from .agreement import agree, check_group
+from .agreement import agreed, check_group
 from .collectives import (
     TypedFunction,
     all_gather,
@@ -88,24 +89,19 @@ class ColumnParallelLinear(CutLinear):
         if output_size % stacked:
             raise ValueError(f"output_size={output_size} is not {stacked} matrices of one size")
         columns = output_size // stacked
-        super().__init__(
-            Cut("A", (input_size, columns), tp, dim=1),
-            Cut("b", (columns,), tp, dim=0) if bias else None,
-            group,
-            stacked=stacked,
-            generator=generator,
-            dtype=dtype,
-            check=check,
-        )
+        matrix = Cut("A", (input_size, columns), tp, dim=1)
+        vector = Cut("b", (columns,), tp, dim=0) if bias else None
+        super().__init__(matrix, vector, group, stacked, generator, dtype, check)
         self.gather_output, self.sequence_parallel = gather_output, sequence_parallel
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply; see the notes of the class for shapes."""
-        self._agree(x, self.input_size, split=False)
+        self._check(x, self.input_size, split=False)
         if self.group.size() == 1:
             return F.linear(x, self.weight, self.bias)
+        # (…, h), or with sequence parallelism (s/t, …, h) → (…, f/t)
         y = _LinearAfterF.on(x, self.weight, self.bias, self.group, self.sequence_parallel)
-        if self.gather_output:
+        if self.gather_output:  # → (…, f)
             y = gather_from_tensor_model_parallel_region(y, self.group, check=False)
         return y
 
@@ -150,15 +146,9 @@ class RowParallelLinear(CutLinear):
         tp = check_group(group).size()
         if sequence_parallel and not input_is_parallel:
             raise ValueError("sequence_parallel=True needs input_is_parallel=True")
-        super().__init__(
-            Cut("A", (input_size, output_size), tp, dim=0),
-            Cut("b", (output_size,), tp) if bias else None,
-            group,
-            stacked=1,
-            generator=generator,
-            dtype=dtype,
-            check=check,
-        )
+        matrix = Cut("A", (input_size, output_size), tp, dim=0)
+        vector = Cut("b", (output_size,), tp) if bias else None
+        super().__init__(matrix, vector, group, 1, generator, dtype, check)
         self.input_is_parallel, self.sequence_parallel = input_is_parallel, sequence_parallel
         if self.bias is not None:
             self.bias.sequence_parallel = sequence_parallel  # type: ignore[attr-defined]
@@ -166,11 +156,11 @@ class RowParallelLinear(CutLinear):
     def forward(self, x: Tensor) -> Tensor:
         """Multiply and add up; see the notes of the class for shapes."""
         width = self.matrix.local_shape[0] if self.input_is_parallel else self.input_size
-        self._agree(x, width, split=self.sequence_parallel)
-        if not self.input_is_parallel:
+        self._check(x, width, split=self.sequence_parallel)
+        if not self.input_is_parallel:  # (…, f) → (…, f/t)
             x = scatter_to_tensor_model_parallel_region(x, self.group, check=False)
-        y = F.linear(x, self.weight)
-        if self.sequence_parallel:
+        y = F.linear(x, self.weight)  # (…, f/t) → (…, h), an addend
+        if self.sequence_parallel:  # (s, …, h) → (s/t, …, h)
             y = reduce_scatter_to_sequence_parallel_region(y, self.group, check=False)
         else:
             # Nobody else holds the addend, so the sum may take its place.
@@ -192,7 +182,9 @@ class _LinearAfterF(TypedFunction):
     ) -> Tensor:
         ctx.group, ctx.sequence_parallel = group, sequence_parallel
         ctx.save_for_backward(x, weight)
-        return F.linear(all_gather(x, group)[0] if sequence_parallel else x, weight, bias)
+        if sequence_parallel:
+            x, _ = all_gather(x, group)  # (s/t, …, h) → (s, …, h)
+        return F.linear(x, weight, bias)  # (s, …, h) → (s, …, f/t)
 
     @staticmethod
     @once_differentiable
@@ -201,20 +193,20 @@ class _LinearAfterF(TypedFunction):
         of_x, of_weight, *of_bias = (_goes_on_to(node) for node, _ in ctx.next_functions)
         dx = dweight = dbias = gathering = reducing = None
         if ctx.sequence_parallel and of_weight:
-            x, gathering = all_gather(x, ctx.group, async_op=True)
+            x, gathering = all_gather(x, ctx.group, async_op=True)  # (s/t, …, h) → (s, …, h)
         if of_x:
-            dx = dy @ weight
-            if ctx.sequence_parallel:
+            dx = dy @ weight  # (s, …, f/t) → (s, …, h), an addend
+            if ctx.sequence_parallel:  # (s, …, h) → (s/t, …, h)
                 dx, reducing = reduce_scatter(dx, ctx.group, async_op=True)
             else:
                 reducing = dist.all_reduce(dx, group=ctx.group, async_op=True)
-        rows = dy.reshape(-1, dy.shape[-1])
+        rows = dy.reshape(-1, dy.shape[-1])  # (s, …, f/t) → (tokens, f/t)
         if any(of_bias):
-            dbias = rows.sum(0)
+            dbias = rows.sum(0)  # (f/t)
         if of_weight:
             if gathering:
                 gathering.wait()
-            dweight = rows.t() @ x.reshape(-1, x.shape[-1])
+            dweight = rows.t() @ x.reshape(-1, x.shape[-1])  # (f/t, h)
         if reducing:
             reducing.wait()
         return dx, dweight, dbias, None, None
@@ -228,7 +220,7 @@ def _goes_on_to(node: Any) -> bool:
     """
     try:
         return node is not None and torch._C._will_engine_execute_node(node)
-    except RuntimeError:  # it does not tell of a leaf for which `autograd.grad` was called
+    except RuntimeError:  # not known of a leaf for which `autograd.grad` was called
         return True
 
 
@@ -268,7 +260,8 @@ def reduce_sequence_parallel_gradients(
     nothing = next(module.parameters(), torch.empty(0)).new_empty(0)
     together = torch.cat([one.flatten() for one in gradients]) if gradients else nothing
     which = f", the gradients of {listed(named, ' and ')}" if named else ", no marked gradient"
-    agree(group, together, purpose=which, check=check)
+    with agreed(group, together, purpose=which, check=check):
+        pass
     if not gradients:
         return
     dist.all_reduce(together, group=group)

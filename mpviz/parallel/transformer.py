@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..shards.blocks import check_heads
-from .agreement import agree, check_group
+from .agreement import agreed, check_group
 from .cutlinear import like
-from .reference import MLP, SelfAttention, attend, not_sequence_first
+from .reference import MLP, SelfAttention, attend, check_sequence_first
 from .tensor import ColumnParallelLinear, RowParallelLinear
 
 
@@ -53,27 +53,24 @@ class ParallelMLP(nn.Module):
         )
 
     @classmethod
-    def from_uncut(cls, mlp: MLP, group: dist.ProcessGroup, **options: Any) -> Self:
+    def from_reference(cls, mlp: MLP, group: dist.ProcessGroup, **options: Any) -> Self:
         """Cut a plain MLP, the same on every rank; options as for the class."""
         fc1, fc2 = mlp.linear_fc1, mlp.linear_fc2
         options = {**like(fc1.weight, fc1.bias), **options}
         cut = cls(fc1.in_features, fc1.out_features, group, **options)
-        cut.linear_fc1.load_uncut(fc1)
-        cut.linear_fc2.load_uncut(fc2)
+        cut.linear_fc1.load_reference(fc1)
+        cut.linear_fc2.load_reference(fc2)
         return cut
-
-    def gathered(self) -> MLP:
-        """Return the whole MLP; every rank of the group must ask for it."""
-        return MLP.of(self.linear_fc1.gathered(), self.linear_fc2.gathered())
 
     def forward(self, x: Tensor) -> Tensor:
         """Take and return (…, hidden_size); with ``sequence_parallel`` this rank's tokens."""
-        y: Tensor = self.linear_fc2(F.gelu(self.linear_fc1(x)))
+        inner = F.gelu(self.linear_fc1(x))  # (…, h) → (…, f/t)
+        y: Tensor = self.linear_fc2(inner)  # → (…, h)
         return y
 
 
 class ParallelAttention(nn.Module):
-    """Multi-head self-attention whose heads are dealt to the ranks.
+    """Multi-head self-attention with some of the heads on each rank.
 
     Q, K and V lie on top of each other in one weight, and each is cut by column: a rank gets
     whole heads of all three. (The first part of the weight as it lies would be Q and half of K.)
@@ -121,28 +118,27 @@ class ParallelAttention(nn.Module):
         )
 
     @classmethod
-    def from_uncut(cls, attention: SelfAttention, group: dist.ProcessGroup, **options: Any) -> Self:
+    def from_reference(
+        cls, attention: SelfAttention, group: dist.ProcessGroup, **options: Any
+    ) -> Self:
         """Cut a plain attention, the same on every rank; options as for the class."""
         qkv, proj = attention.linear_qkv, attention.linear_proj
         options = {"causal": attention.causal, **like(qkv.weight, qkv.bias), **options}
         cut = cls(proj.in_features, attention.num_heads, group, **options)
-        cut.linear_qkv.load_uncut(qkv)
-        cut.linear_proj.load_uncut(proj)
+        cut.linear_qkv.load_reference(qkv)
+        cut.linear_proj.load_reference(proj)
         return cut
-
-    def gathered(self) -> SelfAttention:
-        """Return the whole attention; every rank of the group must ask for it."""
-        qkv, proj = self.linear_qkv.gathered(), self.linear_proj.gathered()
-        return SelfAttention.of(qkv, proj, self.num_heads, causal=self.causal)
 
     def forward(self, x: Tensor) -> Tensor:
         """Take and return (sequence, batch, hidden_size).
 
         With ``sequence_parallel`` (sequence / tp, batch, hidden_size), this rank's tokens.
         """
-        if problem := not_sequence_first(x):
+        if x.ndim != 3:
             # The others compare notes in their first layer, and meet this one there.
-            agree(self.linear_qkv.group, x, problem=problem, check=self.linear_qkv.check)
-        found = attend(self.linear_qkv(x), self.local_heads, causal=self.causal)
-        y: Tensor = self.linear_proj(found)
+            with agreed(self.linear_qkv.group, x, check=self.linear_qkv.check):
+                check_sequence_first(x)
+        qkv = self.linear_qkv(x)  # (s, b, h) → (s, b, 3h/t); with sequence parallelism from s/t
+        found = attend(qkv, self.local_heads, causal=self.causal)  # → (s, b, h/t)
+        y: Tensor = self.linear_proj(found)  # → (s, b, h), or (s/t, b, h)
         return y

@@ -14,13 +14,13 @@ from torch.autograd.function import once_differentiable
 
 from .._checks import whole_number
 from ..shards import Cut, times
-from .agreement import agree, check_group, described
+from .agreement import agreed, check_group, described
 from .collectives import (
     TypedFunction,
-    all_gather,
+    check_differentiable,
+    check_even,
     reduce_from_tensor_model_parallel_region,
     reduce_scatter_to_sequence_parallel_region,
-    uneven,
 )
 
 
@@ -77,7 +77,9 @@ class VocabParallelEmbedding(nn.Module):
         self.weight = nn.Parameter(self.matrix.part(whole, group.rank()).clone())
 
     @classmethod
-    def from_uncut(cls, embedding: nn.Embedding, group: dist.ProcessGroup, **options: Any) -> Self:
+    def from_reference(
+        cls, embedding: nn.Embedding, group: dist.ProcessGroup, **options: Any
+    ) -> Self:
         """Cut a plain embedding, the same on every rank; options as for the class.
 
         Raises
@@ -99,14 +101,6 @@ class VocabParallelEmbedding(nn.Module):
             cut.weight.copy_(cut.matrix.part(weight, group.rank()))
         return cut
 
-    @torch.no_grad()
-    def gathered(self) -> nn.Embedding:
-        """Return the whole embedding; every rank of the group must ask for it."""
-        tp = self.group.size()
-        weight = all_gather(self.weight, self.group)[0] if tp > 1 else self.weight.clone()
-        rows, columns = weight.shape
-        return nn.Embedding(rows, columns, self.padding_idx, _weight=weight)
-
     def forward(self, words: Tensor) -> Tensor:
         """Look up.
 
@@ -119,13 +113,17 @@ class VocabParallelEmbedding(nn.Module):
         -------
         Tensor of shape (…, embedding_dim)
         """
-        self._agree(words)
+        with agreed(self.group, words, check=self.check):
+            if self.check:
+                check_words(words, self.matrix.shape[0])
+            if self.reduce_scatter_embeddings:
+                check_even(words, 0, self.group.size())
         if self.group.size() == 1:
             return F.embedding(words, self.weight, self.padding_idx)
         word, elsewhere = _held(words, self.weight.shape[0], self.group)
-        vectors = F.embedding(word, self.weight, self._held_padding())
+        vectors = F.embedding(word, self.weight, self._held_padding())  # (s, …) → (s, …, h)
         addend = vectors.masked_fill(elsewhere.unsqueeze(-1), 0.0)
-        if self.reduce_scatter_embeddings:
+        if self.reduce_scatter_embeddings:  # (s, …, h) → (s/t, …, h)
             return reduce_scatter_to_sequence_parallel_region(addend, self.group, check=False)
         return reduce_from_tensor_model_parallel_region(
             addend, self.group, check=False, inplace=True
@@ -138,15 +136,6 @@ class VocabParallelEmbedding(nn.Module):
             return None
         return self.padding_idx % held
 
-    def _agree(self, words: Tensor) -> None:
-        """Raise on every rank if one cannot look up what it was given."""
-        tp, problem = self.group.size(), ""
-        if self.check:
-            problem = not_words(words, self.matrix.shape[0])
-        if not problem and self.reduce_scatter_embeddings:
-            problem = uneven(words, 0, tp)
-        agree(self.group, words, problem=problem, check=self.check)
-
     def extra_repr(self) -> str:
         """Return what is cut, and how."""
         return repr(self.matrix)
@@ -158,7 +147,7 @@ def vocab_parallel_cross_entropy(
     """Return the loss of each token from logits that are cut by vocabulary.
 
     The whole logits, the largest tensor of a language model, are on no rank: two all-reduces of
-    one and of two numbers per token tell each rank all it needs. Backward communicates nothing.
+    one and of two numbers per token give each rank all it needs. Backward communicates nothing.
 
     Parameters
     ----------
@@ -180,30 +169,29 @@ def vocab_parallel_cross_entropy(
         On every rank, when shapes do not fit, ranks disagree, or a target is none of a word.
     """
     tp = check_group(group).size()
-    problem = ""
-    if not vocab_parallel_logits.is_floating_point():
-        problem = f"{described(vocab_parallel_logits)} has no gradient; x.float() has"
-    elif vocab_parallel_logits.shape[:-1] != target.shape:
-        problem = (
-            f"logits {times(vocab_parallel_logits.shape)} need a target of "
-            f"{times(vocab_parallel_logits.shape[:-1])}, got {times(target.shape)}"
-        )
-    elif check:
-        problem = not_words(target, tp * vocab_parallel_logits.shape[-1])
-    agree(group, vocab_parallel_logits, problem=problem, check=check)
+    with agreed(group, vocab_parallel_logits, check=check):
+        check_differentiable(vocab_parallel_logits)
+        shape = vocab_parallel_logits.shape
+        if shape[:-1] != target.shape:
+            raise ValueError(
+                f"logits {times(shape)} need a target of {times(shape[:-1])}, "
+                f"got {times(target.shape)}"
+            )
+        if check:
+            check_words(target, tp * shape[-1])
     return _VocabParallelCrossEntropy.on(vocab_parallel_logits, target, group)
 
 
 class _VocabParallelCrossEntropy(TypedFunction):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, group: dist.ProcessGroup) -> Tensor:
-        highest = logits.amax(-1)
+        highest = logits.amax(-1)  # (…, v/t) → (…)
         _all_reduce(group, highest, dist.ReduceOp.MAX)
         shifted = logits - highest.unsqueeze(-1)  # so that no exponential overflows
         word, elsewhere = _held(target, logits.shape[-1], group)
-        chosen = shifted.gather(-1, word.unsqueeze(-1)).squeeze(-1).masked_fill(elsewhere, 0.0)
+        chosen = shifted.gather(-1, word.unsqueeze(-1)).squeeze(-1)  # (…, v/t) → (…)
         exponentials = shifted.exp_()
-        sums = torch.stack([chosen, exponentials.sum(-1)])
+        sums = torch.stack([chosen.masked_fill_(elsewhere, 0.0), exponentials.sum(-1)])  # (2, …)
         _all_reduce(group, sums, dist.ReduceOp.SUM)
         chosen, total = sums
         ctx.save_for_backward(exponentials.div_(total.unsqueeze(-1)), word, elsewhere)
@@ -214,7 +202,7 @@ class _VocabParallelCrossEntropy(TypedFunction):
     @once_differentiable
     def backward(ctx: Any, dloss: Tensor) -> Any:
         softmax, word, elsewhere = ctx.saved_tensors
-        dlogits = softmax * dloss.unsqueeze(-1)
+        dlogits = softmax * dloss.unsqueeze(-1)  # (…) → (…, v/t)
         at_target = dloss.masked_fill(elsewhere, 0.0).neg()
         return dlogits.scatter_add_(-1, word.unsqueeze(-1), at_target.unsqueeze(-1)), None, None
 
@@ -237,16 +225,17 @@ def _held(words: Tensor, held: int, group: dist.ProcessGroup) -> tuple[Tensor, T
     return local.masked_fill_(elsewhere, 0), elsewhere
 
 
-def not_words(words: Tensor, count: int) -> str:
-    """Say what is wrong with indices into a vocabulary; nothing if they are right.
+def check_words(words: Tensor, count: int) -> None:
+    """Raise unless all are indices into a vocabulary of so many words.
 
-    >>> not_words(torch.tensor([3, 8]), 8)
-    'index 8 is none of the 8 words 0 … 7'
+    >>> check_words(torch.tensor([3, 8]), 8)
+    Traceback (most recent call last):
+        ...
+    ValueError: index 8 is none of the 8 words 0 … 7
     """
     if words.dtype not in (torch.int64, torch.int32):
-        return f"words are whole numbers (int64), got {described(words)}"
+        raise ValueError(f"words are whole numbers (int64), got {described(words)}")
     if words.numel():
         for extreme in torch.stack(words.aminmax()).tolist():
             if not 0 <= extreme < count:
-                return f"index {extreme} is none of the {count} words 0 … {count - 1}"
-    return ""
+                raise ValueError(f"index {extreme} is none of the {count} words 0 … {count - 1}")

@@ -94,7 +94,7 @@ def v_shaped(pp: int, chunks: int = 2) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Plan:
-    """What each pipeline rank computes, in order. A plan may be wrong: `validate` tells.
+    """What each pipeline rank computes, in order. A plan may be wrong: see `validate`.
 
     Sends and receives are not written down; they follow from who needs what. Plans are equal
     when their ranks do the same, whatever they are called.

@@ -19,7 +19,7 @@ def parse(
     chunks: int | None = None,
     placement: Sequence[int] = (),
 ) -> Plan:
-    """Read a plan, one line for each pipeline rank. What it says may be wrong: `validate` tells.
+    """Read a plan, one line for each pipeline rank. It may be wrong: see `validate`.
 
     Blank lines do not count, commas do not matter, and ``rank 0:`` may stand before a line.
 

@@ -1,12 +1,13 @@
 """The rules that a plan must keep. Each is a small function; `validate` asks them in turn."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .dataflow import DATAFLOW, DependencyGraph, Ints, producers
 from .plan import KINDS, Plan
-from .steps import Rows, Steps
 
 
 def validate(plan: Plan) -> None:
@@ -39,92 +40,91 @@ def validate(plan: Plan) -> None:
     ValueError: deadlock: rank 0 waits at 0B0 (position 1) for 1B0 of rank 1, which waits at \
 1F1 (position 1) for 0F1 of rank 0
     """
-    checked_steps(plan).order()
+    dependency_graph(plan).topological_order()
 
 
-def checked_steps(plan: Plan) -> Steps:
-    """Return the steps of a plan that keeps every rule but the last: its order may be circular."""
-    steps = Steps(plan)
+def dependency_graph(plan: Plan) -> DependencyGraph:
+    """Return the graph of a plan that keeps every rule but the last: it may have a cycle."""
+    graph = DependencyGraph(plan)
     for rule in RULES:
-        broken = next(rule(steps), None)
+        broken = next(rule(graph), None)
         if broken is not None:
             raise ValueError(broken)
-    return steps
+    return graph
 
 
 # ---- the rules: each yields what breaks it, if anything does
 
 
-def unknown_stage(steps: Steps) -> Iterator[str]:
+def unknown_stage(graph: DependencyGraph) -> Iterator[str]:
     """Yield each action whose stage is not 0 … pp × chunks - 1."""
-    plan = steps.plan
-    for row in _rows((steps.stage < 0) | (steps.stage >= plan.stages)):
+    plan = graph.plan
+    for row in _rows((graph.stage < 0) | (graph.stage >= plan.stages)):
         yield (
-            f"unknown stage: {_run(steps, row)}, but the stages are 0 … {plan.stages - 1} "
+            f"unknown stage: {_run(graph, row)}, but the stages are 0 … {plan.stages - 1} "
             f"(pp={plan.pp} × chunks={plan.chunks})"
         )
 
 
-def unknown_kind(steps: Steps) -> Iterator[str]:
+def unknown_kind(graph: DependencyGraph) -> Iterator[str]:
     """Yield each action that is none of F, B, I and W."""
-    for row in _rows(~np.isin(steps.kind, list(KINDS))):
-        yield f"unknown kind: {_run(steps, row)}, but an action is one of {', '.join(KINDS)}"
+    for row in _rows(~np.isin(graph.kind, list(KINDS))):
+        yield f"unknown kind: {_run(graph, row)}, but an action is one of {', '.join(KINDS)}"
 
 
-def unknown_microbatch(steps: Steps) -> Iterator[str]:
+def unknown_microbatch(graph: DependencyGraph) -> Iterator[str]:
     """Yield each action whose microbatch is not 0 … microbatches - 1."""
-    last = steps.plan.microbatches - 1
-    for row in _rows((steps.microbatch < 0) | (steps.microbatch > last)):
-        yield f"unknown microbatch: {_run(steps, row)}, but the microbatches are 0 … {last}"
+    last = graph.plan.microbatches - 1
+    for row in _rows((graph.microbatch < 0) | (graph.microbatch > last)):
+        yield f"unknown microbatch: {_run(graph, row)}, but the microbatches are 0 … {last}"
 
 
-def wrong_rank(steps: Steps) -> Iterator[str]:
+def wrong_rank(graph: DependencyGraph) -> Iterator[str]:
     """Yield each action that is not where the weights of its stage are."""
-    holder = np.array(steps.plan.placement)[steps.stage]
-    for row in _rows(holder != steps.rank):
+    holder = np.array(graph.plan.placement)[graph.stage]
+    for row in _rows(holder != graph.rank):
         yield (
-            f"wrong rank: {_run(steps, row)}, but stage {steps.stage[row]} is on rank {holder[row]}"
+            f"wrong rank: {_run(graph, row)}, but stage {graph.stage[row]} is on rank {holder[row]}"
         )
 
 
-def twice(steps: Steps) -> Iterator[str]:
+def twice(graph: DependencyGraph) -> Iterator[str]:
     """Yield each action that was there before."""
     seen: dict[object, int] = {}
-    if len(set(steps.actions)) == len(steps.actions):
+    if len(set(graph.actions)) == len(graph.actions):
         return
-    for row, action in enumerate(steps.actions):
+    for row, action in enumerate(graph.actions):
         first = seen.setdefault(action, row)
         if first != row:
-            yield f"twice: {_run(steps, first)} and again at position {steps.position[row]}"
+            yield f"twice: {_run(graph, first)} and again at position {graph.position[row]}"
 
 
-def mixed_backward(steps: Steps) -> Iterator[str]:
+def mixed_backward(graph: DependencyGraph) -> Iterator[str]:
     """Yield each B beside an I or a W: it is both in one."""
-    half = np.maximum(steps.row_of["I"], steps.row_of["W"])
-    for at in zip(*np.nonzero((steps.row_of["B"] >= 0) & (half >= 0)), strict=True):
-        whole, part = steps.row_of["B"][at], half[at]
+    half = np.maximum(graph.row_of["I"], graph.row_of["W"])
+    for at in zip(*np.nonzero((graph.row_of["B"] >= 0) & (half >= 0)), strict=True):
+        whole, part = graph.row_of["B"][at], half[at]
         yield (
-            f"mixed backward: {_run(steps, whole)} and {_placed(steps, part)}, but B is I and W "
+            f"mixed backward: {_run(graph, whole)} and {_placed(graph, part)}, but B is I and W "
             f"in one"
         )
 
 
-def never_sent(steps: Steps) -> Iterator[str]:
+def never_sent(graph: DependencyGraph) -> Iterator[str]:
     """Yield each action that takes what no rank computes."""
-    for row in _rows(steps.receives & (steps.source < 0)):
-        stage, kind, microbatch = steps.actions[row]
-        lacks = f"{stage - 1}F{microbatch}"
-        if kind != "F":
-            lacks = f"{stage + 1}B{microbatch} or {stage + 1}I{microbatch}"
+    for row in _rows((graph.sender >= 0) & (graph.source < 0)):
+        _, kind, microbatch = graph.actions[row]
+        kinds = producers(DATAFLOW[kind].consumes)
+        lacks = " or ".join(f"{graph.sender[row]}{sent}{microbatch}" for sent in kinds)
         yield (
-            f"a receive that never has its send: {_run(steps, row)}, which takes what {lacks} "
+            f"a receive that never has its send: {_run(graph, row)}, which takes what {lacks} "
             f"sends, but no rank runs that"
         )
 
 
-def missing(steps: Steps) -> Iterator[str]:
+def missing(graph: DependencyGraph) -> Iterator[str]:
     """Yield each stage and microbatch without its forward, or without all of its backward."""
-    forward, both, of_input, of_weight = (steps.row_of[kind] >= 0 for kind in "FBIW")
+    forward, both, of_input, of_weight = (graph.row_of[kind] >= 0 for kind in "FBIW")
     complete = forward & (both | (of_input & of_weight))
     for stage, microbatch in np.argwhere(~complete):
         at = stage, microbatch
@@ -134,23 +134,22 @@ def missing(steps: Steps) -> Iterator[str]:
             lacks = "W" if of_input[at] else "I"
         else:
             lacks = "B"
-        yield f"missing: rank {steps.plan.placement[stage]} never runs {stage}{lacks}{microbatch}"
+        yield f"missing: rank {graph.plan.placement[stage]} never runs {stage}{lacks}{microbatch}"
 
 
-def backward_before_forward(steps: Steps) -> Iterator[str]:
+def backward_before_forward(graph: DependencyGraph) -> Iterator[str]:
     """Yield each backward before the forward whose activations it needs."""
-    for kind in "BI":
-        for row, needed in _out_of_order(steps, kind, "F"):
-            yield (f"backward before its forward: {_run(steps, row)} and {_placed(steps, needed)}")
+    for row, needed in chain(_out_of_order(graph, "B"), _out_of_order(graph, "I")):
+        yield f"backward before its forward: {_run(graph, row)} and {_placed(graph, needed)}"
 
 
-def weight_before_input(steps: Steps) -> Iterator[str]:
+def weight_before_input(graph: DependencyGraph) -> Iterator[str]:
     """Yield each W before the I whose gradients it needs."""
-    for row, needed in _out_of_order(steps, "W", "I"):
-        yield f"W before its I: {_run(steps, row)} and {_placed(steps, needed)}"
+    for row, needed in _out_of_order(graph, "W"):
+        yield f"W before its I: {_run(graph, row)} and {_placed(graph, needed)}"
 
 
-RULES: tuple[Callable[[Steps], Iterator[str]], ...] = (
+RULES: tuple[Callable[[DependencyGraph], Iterator[str]], ...] = (
     unknown_stage,
     unknown_kind,
     unknown_microbatch,
@@ -170,15 +169,16 @@ def _rows(broken: NDArray[np.bool_]) -> list[int]:
     return rows
 
 
-def _out_of_order(steps: Steps, kind: str, needed: str) -> Rows:
+def _out_of_order(graph: DependencyGraph, kind: str) -> Ints:
     """Find each row of a kind that comes before the row it needs, and the latter."""
-    pairs = np.stack([steps.row_of[kind].ravel(), steps.row_of[needed].ravel()], axis=1)
+    tables = graph.row_of[kind], graph.row_of[DATAFLOW[kind].after]
+    pairs = np.stack([table.ravel() for table in tables], axis=1)
     return pairs[(pairs[:, 0] >= 0) & (pairs[:, 0] < pairs[:, 1])]
 
 
-def _run(steps: Steps, row: int) -> str:
-    return f"rank {steps.rank[row]} runs {_placed(steps, row)}"
+def _run(graph: DependencyGraph, row: int) -> str:
+    return f"rank {graph.rank[row]} runs {_placed(graph, row)}"
 
 
-def _placed(steps: Steps, row: int) -> str:
-    return f"{steps.actions[row]} at position {steps.position[row]}"
+def _placed(graph: DependencyGraph, row: int) -> str:
+    return f"{graph.actions[row]} at position {graph.position[row]}"

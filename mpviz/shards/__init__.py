@@ -3,7 +3,7 @@
 - `symbols`: pieces and copies of the model, and their marks;
 - `layers`: which layers a pipeline rank holds, and all that one rank holds;
 - `cuts`: how a matrix lies on the ranks: whole, cut, or as partial sums;
-- `steps`, `blocks`: a layer cut over tp ranks: its products, with f and g between them.
+- `operators`, `blocks`: a layer cut over tp ranks: its products, with f and g between them.
 """
 
 from .blocks import Block, attention, column_parallel, mlp, row_parallel

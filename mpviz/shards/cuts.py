@@ -67,7 +67,7 @@ class Cut:
     name : str
         ``"X"``, ``"A"`` …
     shape : tuple of int
-        Of the uncut array. A weight used as X·A is (inner, columns); the ``weight`` of
+        Of the whole array. A weight used as X·A is (inner, columns); the ``weight`` of
         ``torch.nn.Linear`` is its transpose, (out_features, in_features), so that there the
         columns of A are cut apart along dimension 0.
     parts : int

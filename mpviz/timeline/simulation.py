@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from .._checks import listed
 from ..schedule import KINDS, Plan
-from ..schedule.steps import Rows, Steps
-from ..schedule.validity import checked_steps
+from ..schedule.dataflow import DependencyGraph
+from ..schedule.validity import dependency_graph
 from .event import Event
 from .timeline import Timeline
 
@@ -56,21 +56,21 @@ def simulate(
     >>> simulate(plan, {"F": 1, "B": [2, 2, 2, 3]}, link=0.5)
     4 ranks, 64 actions in 44 s, bubble 40.9 %
     """
-    steps = checked_steps(plan)
+    graph = dependency_graph(plan)
     link = _seconds("link", link)
-    start, end, free = _times(steps, _duration_of(steps, durations), link)
-    return Timeline(_events(steps, start, end, free), pp=plan.pp, link=link)
+    start, end, free = _times(graph, _duration_of(graph, durations), link)
+    return Timeline(_events(graph, start, end, free), pp=plan.pp, link=link)
 
 
 def _times(
-    steps: Steps, seconds: NDArray[np.float64], link: float
+    graph: DependencyGraph, seconds: NDArray[np.float64], link: float
 ) -> tuple[list[float], list[float], list[float]]:
     """Return when each row starts, when it ends, and from when on its rank was free for it."""
-    source, rank_of, duration = steps.source.tolist(), steps.rank.tolist(), seconds.tolist()
-    delay = np.where(steps.rank[steps.source] != steps.rank, link, 0.0).tolist()
+    source, rank_of, duration = graph.source.tolist(), graph.rank.tolist(), seconds.tolist()
+    delay = np.where(graph.rank[graph.source] != graph.rank, link, 0.0).tolist()
     start, end, free = ([0.0] * len(source) for _ in range(3))
-    now = [0.0] * steps.plan.pp
-    for row in steps.order():
+    now = [0.0] * graph.plan.pp
+    for row in graph.topological_order():
         begin = free[row] = now[rank_of[row]]
         needed = source[row]
         if needed >= 0:
@@ -81,13 +81,13 @@ def _times(
 
 
 def _events(
-    steps: Steps, start: list[float], end: list[float], free: list[float]
+    graph: DependencyGraph, start: list[float], end: list[float], free: list[float]
 ) -> tuple[Event, ...]:
-    columns = (steps.rank, steps.kind, steps.stage, steps.microbatch)
+    columns = (graph.rank, graph.kind, graph.stage, graph.microbatch)
     rank, kind, stage, microbatch = (column.tolist() for column in columns)
-    everyone = tuple(range(steps.plan.pp))
-    peer: Rows = steps.rank[steps.source]
-    rows = np.lexsort((steps.rank, np.array(start))).tolist()
+    everyone = tuple(range(graph.plan.pp))
+    peer = graph.rank[graph.source]
+    rows = np.lexsort((graph.rank, np.array(start))).tolist()
     waits = np.flatnonzero(np.array(free) < np.array(start)).tolist()
     waiting = [
         Event(
@@ -103,22 +103,22 @@ def _events(
     return (*working, *waiting)
 
 
-def _duration_of(steps: Steps, durations: Mapping[str, Seconds]) -> NDArray[np.float64]:
+def _duration_of(graph: DependencyGraph, durations: Mapping[str, Seconds]) -> NDArray[np.float64]:
     """Return the seconds of each row."""
     unknown = [kind for kind in durations if kind not in KINDS]
     if unknown:
         raise ValueError(f"durations of {listed(map(repr, unknown))}? Kinds are {listed(KINDS)}")
-    stages = steps.plan.stages
+    stages = graph.plan.stages
     given = {kind: _of_stages(kind, value, stages) for kind, value in durations.items()}
     if "B" not in given and {"I", "W"} <= set(given):
         given["B"] = given["I"] + given["W"]
-    seconds = np.zeros(len(steps.actions))
+    seconds = np.zeros(len(graph.actions))
     for kind in KINDS:
-        rows = steps.kind == kind
+        rows = graph.kind == kind
         if rows.any():
             if kind not in given:
                 raise ValueError(f"the plan runs {kind} ({KINDS[kind]}); give durations[{kind!r}]")
-            seconds[rows] = given[kind][steps.stage[rows]]
+            seconds[rows] = given[kind][graph.stage[rows]]
     return seconds
 
 

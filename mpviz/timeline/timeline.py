@@ -1,17 +1,18 @@
 """The time line of a pipeline, simulated or measured, and what it costs."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import whole_number
 from ..schedule import KINDS, Action
+from ..schedule.dataflow import DATAFLOW
 from .event import Event
 from .export import from_chrome_trace, from_json, to_chrome_trace, to_json
 
@@ -112,7 +113,7 @@ class Timeline:
         busy = sum(self.busy)
         return self.pp * self.makespan / busy - 1 if busy else 0.0
 
-    # ---- who, and why then
+    # ---- who works when
 
     def at(self, time: float) -> tuple[Event | None, ...]:
         """Return what each rank works on at a time, or None where it waits.
@@ -131,44 +132,7 @@ class Timeline:
                 doing[event.rank] = event
         return tuple(doing)
 
-    @cached_property
-    def critical_path(self) -> tuple[Action, ...]:
-        """The chain of actions that decides when the last one ends, in order of time.
-
-        Each begins when the one before it ends, or its message arrives; were one of them
-        shorter, all might be done sooner.
-
-        Examples
-        --------
-        >>> from mpviz import schedule
-        >>> from mpviz.timeline import simulate
-        >>> simulate(schedule.gpipe(pp=2, microbatches=2)).critical_path
-        (0F0, 1F0, 1F1, 1B0, 0B0, 0B1)
-        """
-        where = {_action(event): event for event in self.work}
-        path: dict[Action, None] = {}
-        event = max(self.work, key=attrgetter("end"), default=None)
-        # What no plan allows, such as a backward before its forward, may lead round in a circle.
-        while event is not None and (action := _action(event)) not in path:
-            path[action] = None
-            before = self._before[action]
-            arrivals = [(before.end, before)] if before else []
-            for sent in filter(None, map(where.get, _sources(action))):
-                arrivals.append((sent.end + self.link * (sent.rank != event.rank), sent))
-            event = max(arrivals, key=itemgetter(0), default=(0.0, None))[1]
-        return tuple(reversed(path))
-
-    @cached_property
-    def _before(self) -> dict[Action, Event | None]:
-        """What the same rank did before each action."""
-        last: dict[int, Event] = {}
-        before = {}
-        for event in self.work:
-            before[_action(event)] = last.get(event.rank)
-            last[event.rank] = event
-        return before
-
-    # ---- what is held meanwhile
+    # ---- activations in flight
 
     @cached_property
     def in_flight(self) -> tuple[tuple[tuple[float, int], ...], ...]:
@@ -186,10 +150,9 @@ class Timeline:
         """
         changes: list[dict[float, int]] = [defaultdict(int) for _ in range(self.pp)]
         for event in self.work:
-            if event.name == "F":
-                changes[event.rank][event.start] += 1
-            elif event.name in "BW":
-                changes[event.rank][event.end] -= 1
+            change = DATAFLOW[event.name].in_flight
+            if change:
+                changes[event.rank][event.start if change > 0 else event.end] += change
         return tuple(
             tuple(zip(sorted(mine), accumulate(mine[time] for time in sorted(mine)), strict=True))
             for mine in changes
@@ -269,11 +232,3 @@ def _action(event: Event) -> Action:
     if event.stage is None or event.microbatch is None:
         raise ValueError(f"{event} is work of a pipeline, but says no stage or no microbatch")
     return Action(event.stage, event.name, event.microbatch)
-
-
-def _sources(action: Action) -> Iterable[Action]:
-    """Which actions of neighbouring stages this one may have waited for."""
-    stage, kind, microbatch = action
-    if kind == "F":
-        return [Action(stage - 1, "F", microbatch)]
-    return [Action(stage + 1, other, microbatch) for other in "BI"] if kind != "W" else []

@@ -21,23 +21,23 @@ from contextlib import suppress
 _REMOVE_FOR = 5.0
 
 _started: dict[int, "subprocess.Popen[str]"] = {}
-_telling = threading.Lock()
+_writing = threading.Lock()
 """Two worlds may start at once, in two threads. A second guard would replace the first, which takes
 that for the end of the notebook, and ends what it watches."""
 
 
 def watch(folder: str, pids: Sequence[int] | None = None) -> None:
     """When this process ends, however it ends: kill these and remove the folder."""
-    _tell({"folder": folder, "pids": list(pids or ())})
+    _send({"folder": folder, "pids": list(pids or ())})
 
 
 def forget(folder: str) -> None:
     """Say that a folder, and the processes that went with it, are gone."""
-    _tell({"folder": folder, "pids": None})
+    _send({"folder": folder, "pids": None})
 
 
-def _tell(message: dict[str, object]) -> None:
-    with _telling, suppress(BrokenPipeError):
+def _send(message: dict[str, object]) -> None:
+    with _writing, suppress(BrokenPipeError):
         print(json.dumps(message), file=_running().stdin, flush=True)
 
 
@@ -59,8 +59,8 @@ def _running() -> "subprocess.Popen[str]":
 
 def _leave_to_the_parent() -> None:
     """In a fork of the notebook: let the guard see the end of the notebook itself."""
-    global _telling
-    _telling = threading.Lock()
+    global _writing
+    _writing = threading.Lock()
     for guard in _started.values():
         if guard.stdin is not None:
             guard.stdin.close()

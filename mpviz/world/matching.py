@@ -9,18 +9,18 @@ into a table that all can read, and looks there before it goes on.
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 
+from .excerpt import few, named_ranks
 from .protocol import RECEIVES, SENDS, Operation, Summary
 from .table import Ranks, Table, compared
 
 MOST_KEPT = 20_000
-_MOST_NAMED = 16
 _MASK = 2**62 - 1
 _OF_ARGUMENTS = "ProcessGroupGloo::"
 """How the text begins when torch finds arguments wrong before gloo does anything."""
@@ -82,7 +82,7 @@ class Log:
         if operation.peer is not None and operation.peer not in operation.group:
             raise ValueError(
                 f"{operation.name}: rank {operation.peer} is not in this group of ranks "
-                f"{_some(operation.group)}"
+                f"{few(operation.group)}"
             )
         with self._noting:
             if len(self.operations) < MOST_KEPT:
@@ -190,19 +190,14 @@ def mismatch(mine: Operation, theirs: Mapping[int, Operation]) -> str:
     ranks: dict[str, list[int]] = defaultdict(list)
     for rank, other in theirs.items():
         ranks[f"{other}{_at_line(other)}"].append(rank)
-    said = " and ".join(f"{_ranks_call(who)} {what}" for what, who in ranks.items())
+    said = " and ".join(
+        f"{named_ranks(who)} {'call' if len(who) > 1 else 'calls'} {what}"
+        for what, who in ranks.items()
+    )
     return (
         f"this rank calls {mine}, and {said}; the ranks of a group call the same, with tensors of "
         f"one size and type"
     )
-
-
-def _ranks_call(ranks: Sequence[int]) -> str:
-    return f"ranks {_some(ranks)} call" if len(ranks) > 1 else f"rank {_some(ranks)} calls"
-
-
-def _some(ranks: Sequence[int]) -> str:
-    return " ".join(map(str, ranks[:_MOST_NAMED])) + " …" * (len(ranks) > _MOST_NAMED)
 
 
 def _at_line(operation: Operation) -> str:

@@ -16,8 +16,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from ..layout import ParallelLayout
-from . import guard, launch
-from . import requirements as preflight
+from . import guard, launch, requirements
 from .interrupts import interrupts_held
 from .member import UNKNOWN, Member
 from .protocol import Job, Operation, Outcome, Place
@@ -102,7 +101,7 @@ class Pool:
             with interrupts_held():
                 self._folder = _new_folder()
                 guard.watch(str(self._folder))
-                preflight.check(layout, self._folder)
+                requirements.check(layout, self._folder)
                 launch.launched(
                     layout,
                     self._folder,
@@ -147,7 +146,7 @@ class Pool:
 
     def operations(self, ranks: Sequence[int]) -> dict[int, list[Operation]]:
         """Return what each rank called in its last job."""
-        job = pickle.dumps(Job(tell_operations=True))
+        job = pickle.dumps(Job(report_operations=True))
         outcomes = self._gather(ranks, job, _TELL_DEADLINE).outcomes
         return {rank: pickle.loads(outcome.value) for rank, outcome in outcomes.items()}
 
@@ -304,11 +303,11 @@ def _problem_of(started: Run, seconds: float) -> str:
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         how = "how is not known" if code == UNKNOWN else how
         cause = f"{last} (rank {rank} died, {how})" if last else f"rank {rank} died, {how}"
-        return cause + preflight.address_space()
+        return cause + requirements.address_space()
     failures = {rank: o.failure for rank, o in started.outcomes.items() if o.failure}
     if failures:
         rank, failure = next(iter(failures.items()))  # the first that answered
-        return f"{failure.kind}: {failure.message} (rank {rank})" + preflight.address_space()
+        return f"{failure.kind}: {failure.message} (rank {rank})" + requirements.address_space()
     if started.places:
         rank, place = next(iter(started.places.items()))
         of = len(started.places) + len(started.outcomes)

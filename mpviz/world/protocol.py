@@ -45,7 +45,7 @@ class Job:
         No other job of the ranks has it.
     compare : bool
         Stop a rank that calls another operation than the others, and sum up all operations.
-    tell_operations : bool
+    report_operations : bool
         Nothing else: return the operations of the job before.
     """
 
@@ -54,7 +54,7 @@ class Job:
     record_from: float | None = None
     number: int = 0
     compare: bool = True
-    tell_operations: bool = False
+    report_operations: bool = False
 
 
 @dataclass(frozen=True)

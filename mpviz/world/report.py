@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..layout import ParallelLayout
-from .excerpt import excerpt
+from .excerpt import excerpt, few, named_group, named_ranks
 from .member import UNKNOWN
 from .pool import Run
 from .protocol import Failure, Place, is_cell
@@ -21,7 +21,6 @@ Errors = list[tuple[Failure, list[int]]]
 
 _NOWHERE = "outside your code"
 _MOST_GROUPS = 6
-_MOST_RANKS = 16
 _AT_ONCE = 0.05
 """Seconds within which errors count as simultaneous: their order is then that of the ranks."""
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
@@ -193,10 +192,8 @@ class Diagnosis:
         place = self.run.places[here[0]]
         if place.peer is not None:
             return f"ranks {few(group)}"
-        if len(group) == self.layout.world_size:
-            return "all ranks"
-        kind = place.group_name
-        return f"{kind} group {few(group)}" if kind not in ("", "new_group") else few(group)
+        kind = "" if place.group_name == "new_group" else place.group_name
+        return named_group(group, self.layout.world_size, kind)
 
     @property
     def missed(self) -> set[int]:
@@ -314,17 +311,3 @@ def _by(values: Mapping[int, T]) -> dict[T, list[int]]:
     for rank, value in sorted(values.items()):
         grouped[value].append(rank)
     return grouped
-
-
-def named_ranks(ranks: Iterable[int]) -> str:
-    """Return ranks as text: "rank 3", "ranks 0 1 2"."""
-    ranks = sorted(ranks)
-    return f"rank{'s' if len(ranks) > 1 else ''} {few(ranks)}"
-
-
-def few(ranks: Iterable[int]) -> str:
-    """Return numbers as text, of very many the first ones and the last."""
-    words = [str(rank) for rank in ranks]
-    if len(words) > _MOST_RANKS:
-        words = [*words[: _MOST_RANKS - 2], "…", words[-1]]
-    return " ".join(words)

@@ -1,7 +1,7 @@
-"""What is looked at before ranks are started: whether the machine has room for them.
+"""What a world of ranks needs of the machine, checked before any rank starts.
 
-A machine that runs out of files, processes or space in the middle of a start tells it in many
-voices, or not at all.
+A machine that runs out of files, processes or space in the middle of a start fails in many ways,
+most of which do not name the cause.
 """
 
 import os

@@ -2,13 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 
 from ..layout import ParallelLayout
 from ..names import GROUP_KINDS
+from .excerpt import named_group, named_ranks
 from .matching import MOST_KEPT, mismatch
 from .protocol import SENDS, Operation, Place
-from .report import few, named_ranks, where
+from .report import where
 
 _MOST_LINES = 6
 
@@ -51,6 +53,7 @@ def _collectives(layout: ParallelLayout, operations: Operations) -> Iterator[tup
                 group = operation.group_name, operation.group
                 called.setdefault(group, {}).setdefault(rank, []).append(operation)
     for (_, members), by_rank in called.items():
+        named = named_group(members, layout.world_size, _kind(layout, members))
         lists = [by_rank.get(rank, []) for rank in members]
         for nth in zip_longest(*lists):
             there = {rank: op for rank, op in zip(members, nth, strict=True) if op is not None}
@@ -60,14 +63,13 @@ def _collectives(layout: ParallelLayout, operations: Operations) -> Iterator[tup
                 ranks = [rank for rank, op in there.items() if _line(op) == _line(first)]
                 yield (
                     f"open: {first.name}, {_line(first)}",
-                    f"{_name(layout, members)}: {named_ranks(ranks)} called it, "
-                    f"{named_ranks(absent)} never did",
+                    f"{named}: {named_ranks(ranks)} called it, {named_ranks(absent)} never did",
                 )
                 break
             others = {other: op for other, op in there.items() if _differ(op, first)}
             if others:
                 what = mismatch(first, others).replace("this rank calls", f"rank {rank} called")
-                yield f"not alike: {_line(first)}", f"{_name(layout, members)}: {what}"
+                yield f"not alike: {_line(first)}", f"{named}: {what}"
                 break
 
 
@@ -123,14 +125,10 @@ def _line(op: Operation) -> str:
     return where(Place(op.file, op.line))
 
 
-def _name(layout: ParallelLayout, members: Sequence[int]) -> str:
-    """Return what a group is called, and its ranks."""
-    if len(members) == layout.world_size:
-        return "all ranks"
+def _kind(layout: ParallelLayout, members: tuple[int, ...]) -> str:
+    """Return of which kind a group of the layout is; nothing of any other."""
     for kind in GROUP_KINDS:
-        try:
-            if layout.groups(kind).of(members[0]) == tuple(members):
-                return f"{kind} group {few(members)}"
-        except ValueError:
-            continue
-    return f"group {few(members)}"
+        with suppress(ValueError):  # a dense order has no expert grid
+            if layout.groups(kind).of(members[0]) == members:
+                return kind
+    return ""

@@ -165,8 +165,8 @@ class Worker:
         os.register_at_fork(before=_note_parent, after_in_child=_end_with_parent)
 
     def done(self, job: Job) -> Outcome:
-        """Do a job and tell how it ended, whatever it did."""
-        if job.tell_operations:
+        """Do a job and report how it ended, whatever it did."""
+        if job.report_operations:
             return Outcome(value=pickle.dumps(self._log.operations))
         recorder = self._observed(job)
         value, failure, text, packed = None, None, "", b""

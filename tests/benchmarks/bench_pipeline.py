@@ -112,7 +112,7 @@ def emulated(plan: Plan, groups: Any, pp_rank: int) -> Any:
     from mpviz.parallel import pipeline
 
     seconds = (EMULATED["F"], EMULATED["B"])
-    stages = {stage: pipeline.Wait(*seconds) for stage in plan.stages_of(pp_rank)}
+    stages = {stage: pipeline.EmulatedStage(*seconds) for stage in plan.stages_of(pp_rank)}
     x, loss = torch.ones(plan.microbatches, 1), torch.Tensor.mean
     return pipeline.execute(plan, stages, inputs=x, loss=loss, group=groups["pp"])
 

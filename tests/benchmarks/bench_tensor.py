@@ -47,8 +47,8 @@ def contestants(tokens: int, hidden: int, ffn: int) -> dict[str, Step]:
     group = dist.group.WORLD
     alone = whole if dist.get_rank() == 0 else torch.nn.Identity()
     mlps = {
-        "mpviz": ParallelMLP.from_uncut(whole, group),
-        "mpviz, check=False": ParallelMLP.from_uncut(whole, group, check=False),
+        "mpviz": ParallelMLP.from_reference(whole, group),
+        "mpviz, check=False": ParallelMLP.from_reference(whole, group, check=False),
         "one process": alone,
         "DTensor": dtensor_mlp(whole, MLP(hidden, ffn)),
         "Megatron": megatron_mlp(whole),
@@ -102,7 +102,7 @@ def megatron_mlp(whole):
     options = {"config": config, "init_method": torch.nn.init.zeros_, "bias": True}
     fc1 = ColumnParallelLinear(hidden, ffn, gather_output=False, **options)
     fc2 = RowParallelLinear(ffn, hidden, input_is_parallel=True, skip_bias_add=False, **options)
-    ours = parallel.ParallelMLP.from_uncut(whole, torch.distributed.group.WORLD)
+    ours = parallel.ParallelMLP.from_reference(whole, torch.distributed.group.WORLD)
     for theirs, mine in ((fc1, ours.linear_fc1), (fc2, ours.linear_fc2)):
         theirs.weight.data.copy_(mine.weight)
         theirs.bias.data.copy_(mine.bias)

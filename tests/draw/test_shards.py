@@ -11,7 +11,7 @@ from mpviz import draw, shards
 from mpviz.draw.canvas.glyphs import box_of
 from mpviz.draw.canvas.scene import Box, Curve, Label
 from mpviz.draw.canvas.theme import edge, fill
-from mpviz.draw.tensor.flow import flow
+from mpviz.draw.tensor.block import figure
 from mpviz.draw.tensor.matrices import GAP, Scale, matrix
 from mpviz.shards import Cut, Operator, Product, times
 
@@ -250,7 +250,7 @@ def test_f_and_g_reach_over_all_lanes_and_say_what_they_do():
 @pytest.mark.parametrize("tp", [1, 2, 3, 4, 8, 16])
 @pytest.mark.parametrize("make", [shards.column_parallel, shards.row_parallel])
 def test_no_arrow_runs_through_words(make, tp):
-    items, _, _ = flow(make(4, 48, 48, tp))
+    items, _, _ = figure(make(4, 48, 48, tp))
     boxes = [box_of(item) for item in items if isinstance(item, Label)]
     for curve in (item for item in items if isinstance(item, Curve)):
         t = np.linspace(0, 1, 101)[:, None]
@@ -259,6 +259,18 @@ def test_no_arrow_runs_through_words(make, tp):
         for left, top, right, bottom in boxes:
             x, y = points.T
             assert not ((left < x) & (x < right) & (top < y) & (y < bottom)).any()
+
+
+def test_a_long_name_of_a_matrix_does_not_stick_out():
+    step = Product(
+        Cut("all the activations that go in", (4, 6), 2),
+        Cut("A", (6, 8), 2, dim=1),
+        Cut("all that come out", (4, 8), 2, dim=1),
+    )
+    scene = draw.block(shards.Block("named at length", 2, (step,))).scene
+    spans = [box_of(label)[::2] for label in scene.of(Label)]
+    assert min(left for left, _ in spans) >= 0
+    assert max(right for _, right in spans) <= scene.width
 
 
 # ---- the twin

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from itertools import groupby, pairwise
 from math import dist
 
@@ -26,22 +27,22 @@ from mpviz.draw.canvas.glyphs import box_of
 from mpviz.draw.canvas.scene import Box, Curve, Label, Raster
 from mpviz.draw.canvas.theme import INK, SMALL, fill
 from mpviz.draw.gantt import pixels
-from mpviz.draw.gantt.action_table import KIND_ORDER, Work
-from mpviz.draw.gantt.axis import Axis
-from mpviz.draw.gantt.boxes import Rows, boxes, lettered
-from mpviz.draw.gantt.in_flight import bricks
-from mpviz.draw.gantt.style import BUBBLE, HELD_FACE, Look
+from mpviz.draw.gantt.action_table import KIND_ORDER, ActionTable
+from mpviz.draw.gantt.axis import Axis, RankRows
+from mpviz.draw.gantt.boxes import boxes, bricks
+from mpviz.draw.gantt.frame import Frame, lettered
+from mpviz.draw.gantt.style import BUBBLE, HELD_FACE, Style
 from mpviz.timeline import Event, Timeline, simulate
 
 AXIS = Axis(33.0, 40.0, 600.0)
-ROOMY = Rows(4, 30.0, fine=False)
+ROOMY = Frame(AXIS, RankRows(4, 30.0, fine=False), Style(1, lettered=True))
 
 
-def bars(timeline: Timeline, axis: Axis = AXIS, look: Look | None = None) -> list[Box]:
-    """The box of each action, in the order of `Work`."""
-    work = Work.of(timeline)
-    rows = Rows(work.pp, 30.0, fine=False)
-    drawn = boxes(work, axis, rows, look or Look(work.chunks, lettered=True), None)
+def bars(timeline: Timeline, axis: Axis = AXIS, style: Style | None = None) -> list[Box]:
+    """The box of each action, in the order of `ActionTable`."""
+    table = ActionTable.of(timeline)
+    rows = RankRows(table.pp, 30.0, fine=False)
+    drawn = boxes(table, Frame(axis, rows, style or Style(table.chunks, lettered=True)), None)
     return [item for item in drawn if isinstance(item, Box) and item.face != BUBBLE]
 
 
@@ -55,8 +56,8 @@ def line_of(picture: draw.Picture, rank: int) -> list[str]:
 
 @given(timelines())
 def test_a_box_begins_and_lasts_as_its_action_in_one_scale_for_all_ranks(timeline):
-    work = Work.of(timeline)
-    axis = Axis(work.seconds, 40.0, 600.0)
+    table = ActionTable.of(timeline)
+    axis = Axis(table.seconds, 40.0, 600.0)
     drawn = bars(timeline, axis)
     assert len(drawn) == len(timeline.work)
     first = timeline.work[0].start
@@ -71,8 +72,8 @@ def test_a_box_begins_and_lasts_as_its_action_in_one_scale_for_all_ranks(timelin
 
 @given(timelines())
 def test_boxes_of_a_rank_do_not_overlap(timeline):
-    work = Work.of(timeline)
-    drawn = bars(timeline, Axis(work.seconds, 40.0, 600.0))
+    table = ActionTable.of(timeline)
+    drawn = bars(timeline, Axis(table.seconds, 40.0, 600.0))
     by_rank = sorted(drawn, key=lambda box: (box.y, box.x, box.width))
     for one, other in pairwise(by_rank):
         if one.y == other.y:
@@ -83,7 +84,7 @@ def test_the_bubble_is_what_no_box_covers():
     timeline = one_f_one_b(4, 8)
     tracks = [
         box
-        for box in boxes(Work.of(timeline), AXIS, ROOMY, Look(1, lettered=True), None)
+        for box in boxes(ActionTable.of(timeline), ROOMY, None)
         if isinstance(box, Box) and box.face == BUBBLE
     ]
     assert [(track.x, track.width) for track in tracks] == [(40.0, 600.0)] * 4
@@ -94,7 +95,7 @@ def test_the_bubble_is_what_no_box_covers():
 def test_a_line_stands_wherever_a_rank_waits_for_a_message():
     timeline = one_f_one_b(4, 8, link=0.5)
     axis = Axis(timeline.makespan, 40.0, 600.0)
-    drawn = boxes(Work.of(timeline), axis, ROOMY, Look(1, lettered=True), None)
+    drawn = boxes(ActionTable.of(timeline), replace(ROOMY, axis=axis), None)
     lines = {
         (item.points[0][0], item.points[-1][0], item.points[0][1] // 30)
         for item in drawn
@@ -121,9 +122,9 @@ def test_waits_before_the_first_action_do_not_stick_out():
 @pytest.mark.parametrize("name", ["1F1B", "ZB-H1", "measured"])
 def test_each_kind_has_one_colour_of_its_own(name):
     timeline = PIPELINES[name]()
-    work = Work.of(timeline)
+    table = ActionTable.of(timeline)
     faces = {}
-    for kind, box in zip(work.kind.tolist(), bars(timeline), strict=True):
+    for kind, box in zip(table.kind.tolist(), bars(timeline), strict=True):
         faces.setdefault(kind, set()).add(box.face)
     assert all(len(found) == 1 for found in faces.values())
     assert len(set.union(*faces.values())) == len(faces)
@@ -131,19 +132,19 @@ def test_each_kind_has_one_colour_of_its_own(name):
 
 @pytest.mark.parametrize("name", ["interleaved, 4 chunks", "ZB-V"])
 def test_tints_tell_the_stages_of_a_rank_apart(name):
-    work = Work.of(PIPELINES[name]())
+    table = ActionTable.of(PIPELINES[name]())
     drawn = bars(PIPELINES[name]())
     tints = {}
-    for rank, stage, kind, box in zip(work.rank, work.stage, work.kind, drawn, strict=True):
+    for rank, stage, kind, box in zip(table.rank, table.stage, table.kind, drawn, strict=True):
         tints.setdefault((rank, kind), {}).setdefault(stage, set()).add(box.face)
     for of_stage in tints.values():
         assert all(len(found) == 1 for found in of_stage.values())
-        assert len(set.union(*of_stage.values())) == work.chunks
+        assert len(set.union(*of_stage.values())) == table.chunks
 
 
 def test_chunks_are_counted_on_each_rank():
-    work = Work.of(PIPELINES["ZB-V"]())
-    chunk_of = {(r, s): c for r, s, c in zip(work.rank, work.stage, work.chunk, strict=True)}
+    table = ActionTable.of(PIPELINES["ZB-V"]())
+    chunk_of = {(r, s): c for r, s, c in zip(table.rank, table.stage, table.chunk, strict=True)}
     assert chunk_of == {(r, s): c for r in range(4) for c, s in enumerate((r, 7 - r))}
 
 
@@ -152,25 +153,25 @@ def test_the_kind_is_told_without_colour():
     words = [label.text for label in roomy.scene.of(Label)]
     assert all(words.count(f"{kind}{m}") == 4 for kind in "FB" for m in range(8))
     assert not any(re.fullmatch(r"[FB]\d+", label.text) for label in tight.scene.of(Label))
-    spans = {Look(1, lettered=False).span(kind) for kind in range(len(KIND_ORDER))}
+    spans = {Style(1, lettered=False).span(kind) for kind in range(len(KIND_ORDER))}
     assert len(spans) == 4
-    work, look = Work.of(one_f_one_b(8, 32)), Look(1, lettered=False)
-    for kind, box in zip(work.kind, bars(one_f_one_b(8, 32), look=look), strict=True):
+    table, style = ActionTable.of(one_f_one_b(8, 32)), Style(1, lettered=False)
+    for kind, box in zip(table.kind, bars(one_f_one_b(8, 32), style=style), strict=True):
         assert (box.y % 30 == 0) == (KIND_ORDER[kind] == "F")
 
 
 def test_letters_stand_in_all_boxes_or_in_none():
     # Five letters of ten fit; a chart half with letters, half without would have to be guessed.
-    assert lettered(Work.of(one_f_one_b(4, 8)), Axis(33.0, 40.0, 600.0))
-    assert not lettered(Work.of(one_f_one_b(4, 8)), Axis(33.0, 40.0, 300.0))
+    assert lettered(ActionTable.of(one_f_one_b(4, 8)), Axis(33.0, 40.0, 600.0))
+    assert not lettered(ActionTable.of(one_f_one_b(4, 8)), Axis(33.0, 40.0, 300.0))
 
 
 @pytest.mark.parametrize("name", ["1F1B", "interleaved, 4 chunks", "narrow boxes", "measured"])
 def test_the_number_in_a_box_is_its_microbatch(name):
-    picture, work = draw.timeline(PIPELINES[name]()), Work.of(PIPELINES[name]())
-    drawn = [box for box in picture.scene.of(Box) if box.face != BUBBLE][: len(work.start)]
+    picture, table = draw.timeline(PIPELINES[name]()), ActionTable.of(PIPELINES[name]())
+    drawn = [box for box in picture.scene.of(Box) if box.face != BUBBLE][: len(table.start)]
     labels, numbered = picture.scene.of(Label), 0
-    for microbatch, box in zip(work.microbatch.tolist(), drawn, strict=True):
+    for microbatch, box in zip(table.microbatch.tolist(), drawn, strict=True):
         middle = box.x + box.width / 2, box.y + box.height / 2
         inside = [each for each in labels if dist((each.x, each.y), middle) < 1e-6]
         assert [re.sub(r"\D", "", label.text) for label in inside] in ([], [str(microbatch)])
@@ -184,12 +185,13 @@ def test_the_number_in_a_box_is_its_microbatch(name):
 
 @given(timelines())
 def test_bricks_are_as_many_as_activations_are_held(timeline):
-    work, most = Work.of(timeline), max(timeline.peak_in_flight)
-    axis = Axis(work.seconds, 40.0, 600.0)
+    table, most = ActionTable.of(timeline), max(timeline.peak_in_flight)
+    axis = Axis(table.seconds, 40.0, 600.0)
     # Rows so high that each activation has a brick of its own.
-    rows = Rows(work.pp, 20 + 2.5 * most, fine=False)
+    rows = RankRows(table.pp, 20 + 2.5 * most, fine=False)
+    frame = Frame(axis, rows, Style(table.chunks, lettered=True), most)
     thickness = (rows.pitch - rows.gap) / most
-    lying = [item for item in bricks(work, axis, rows, most) if isinstance(item, Box)]
+    lying = [item for item in bricks(table, frame) if isinstance(item, Box)]
     for rank, steps in enumerate(timeline.in_flight):
         mine = [box for box in lying if rank <= box.y / rows.pitch < rank + 1]
         held = sum(count * (later - since) for (since, count), (later, _) in pairwise(steps))
@@ -235,24 +237,24 @@ def test_two_strips_share_the_height_of_an_activation():
 @pytest.mark.parametrize("name", ["pixels in 8 rows", "pixels in 64 rows", "measured"])
 def test_each_pixel_has_the_colour_of_what_its_rank_does_then(name):
     timeline = PIPELINES[name]()
-    work = Work.of(timeline)
-    axis, rows = Axis(work.seconds, 40.0, 600.0), Rows(work.pp, 24.0, fine=True)
-    look = Look(work.chunks, lettered=False, low=True)
-    raster = pixels.bars(work, axis, rows, look)
+    table = ActionTable.of(timeline)
+    axis, rows = Axis(table.seconds, 40.0, 600.0), RankRows(table.pp, 24.0, fine=True)
+    style = Style(table.chunks, lettered=False, low=True)
+    raster = pixels.bars(table, Frame(axis, rows, style))
     columns = raster.indices.shape[1]
     assert columns == 1600 and raster.width == pytest.approx(600)
-    image = raster.indices.reshape(work.pp, -1, columns)
-    chunk_of = {(r, s): c for r, s, c in zip(work.rank, work.stage, work.chunk, strict=True)}
+    image = raster.indices.reshape(table.pp, -1, columns)
+    chunk_of = {(r, s): c for r, s, c in zip(table.rank, table.stage, table.chunk, strict=True)}
     seen = set()
     for column in range(3, columns, 37):
-        time = work.origin + (column + 0.5) / columns * work.seconds
+        time = table.origin + (column + 0.5) / columns * table.seconds
         for rank, event in enumerate(timeline.at(time)):
             shown = raster.colors[image[rank, 5, column]]
             allowed = [BUBBLE]
             if event is not None:
                 kind = KIND_ORDER.index(event.name)
-                tint = look.tint(chunk_of[rank, event.stage])
-                allowed = [look.face(kind, tint), look.edge(kind)]
+                tint = style.tint(chunk_of[rank, event.stage])
+                allowed = [style.face(kind, tint), style.edge(kind)]
             seen.add(event and event.name)
             assert shown in [tuple(round(255 * v) for v in color) for color in allowed]
     assert seen == {None, "F", "B"}
@@ -261,9 +263,10 @@ def test_each_pixel_has_the_colour_of_what_its_rank_does_then(name):
 @pytest.mark.parametrize(("low", "height"), [(False, 24.0), (True, 3.0)])
 def test_each_pixel_of_the_strip_tells_how_much_is_held(low, height):
     timeline = one_f_one_b(8, 32)
-    work = Work.of(timeline)
-    rows = Rows(8, height, fine=True)
-    raster = pixels.held(work, Axis(work.seconds, 40.0, 600.0), rows, Look(1, False, low), 8)
+    table = ActionTable.of(timeline)
+    rows = RankRows(8, height, fine=True)
+    frame = Frame(Axis(table.seconds, 40.0, 600.0), rows, Style(1, False, low), most=8)
+    raster = pixels.held(table, frame)
     image = raster.indices.reshape(8, -1, 1600)
     for rank, steps in enumerate(timeline.in_flight):
         for column in range(0, 1600, 41):
@@ -441,7 +444,7 @@ def test_what_is_simulated_from_measured_durations_has_no_times_in_its_text_eith
     ],
 )
 def test_the_unit_of_time_is_what_all_times_are_multiples_of(durations, link, unit):
-    found = Work.of(one_f_one_b(4, 8, durations, link)).unit
+    found = ActionTable.of(one_f_one_b(4, 8, durations, link)).unit
     assert found == (unit if unit is None else pytest.approx(unit))
 
 

@@ -104,7 +104,7 @@ def compare(text, kinds, groups, pp_rank, times=1):
 def emulate(text, groups, pp_rank):
     """Execute a plan of stages that wait; return the events."""
     plan = schedule.parse(text)
-    stages = {stage: pipeline.Wait(0.01, 0.05, 0.03) for stage in plan.stages_of(pp_rank)}
+    stages = {stage: pipeline.EmulatedStage(0.01, 0.05, 0.03) for stage in plan.stages_of(pp_rank)}
     x = torch.ones(plan.microbatches, 1)
     given = {"inputs": x, "loss": torch.Tensor.mean, "group": groups["pp"]}
     return pipeline.execute(plan, stages, **given, timeout=20).events

@@ -49,16 +49,16 @@ def cut_layer(name, uncut, group, sequence_parallel):
     options = {"sequence_parallel": sequence_parallel}
     if name.startswith("column"):
         options["gather_output"] = "gathered" in name
-        return parallel.ColumnParallelLinear.from_uncut(uncut, group, **options)
+        return parallel.ColumnParallelLinear.from_reference(uncut, group, **options)
     if name.startswith("row"):
         options["input_is_parallel"] = "whole" not in name
-        return parallel.RowParallelLinear.from_uncut(uncut, group, **options)
+        return parallel.RowParallelLinear.from_reference(uncut, group, **options)
     if name == "embedding":
-        return parallel.VocabParallelEmbedding.from_uncut(
+        return parallel.VocabParallelEmbedding.from_reference(
             uncut, group, reduce_scatter_embeddings=sequence_parallel
         )
     kind = parallel.ParallelMLP if name == "mlp" else parallel.ParallelAttention
-    return kind.from_uncut(uncut, group, **options)
+    return kind.from_reference(uncut, group, **options)
 
 
 def differences(name, sequence_parallel, bias, dtype, group):
@@ -88,21 +88,32 @@ def differences(name, sequence_parallel, bias, dtype, group):
     found = {"y": relative(y_part.detach(), part_of(y.detach(), y_dim, group))}
     if x.requires_grad:
         found["dx"] = relative(x_part.grad, part_of(x.grad, x_dim, group))
-    for key, gradient in gathered_gradients(cut).items():
+    for key, gradient in joined(cut, group, lambda parameter: parameter.grad).items():
         found[f"d{key}"] = relative(gradient, dict(uncut.named_parameters())[key].grad)
     return found
 
 
-def gathered_gradients(cut):
-    """Put the gradients where the weights are, and let the layer gather them."""
-    with torch.no_grad():
-        for parameter in cut.parameters():
-            parameter.copy_(parameter.grad)
-    return dict(cut.gathered().named_parameters())
+def joined(cut, group, of=torch.Tensor.detach):
+    """Whole parameters from every rank's parts, or what belongs to them: plain torch by itself."""
+    whole = {}
+    for name, parameter in cut.named_parameters():
+        layer = cut.get_submodule(name.rpartition(".")[0])
+        parts = [torch.empty_like(parameter) for _ in range(group.size())]
+        dist.all_gather(parts, of(parameter).contiguous(), group=group)
+        if not isinstance(layer, parallel.RowParallelLinear):
+            stacked = getattr(layer, "stacked", 1)
+            stacks = zip(*(part.chunk(stacked) for part in parts), strict=True)
+            whole[name] = torch.cat([torch.cat(stack) for stack in stacks])
+        elif parameter.ndim == 2:
+            whole[name] = torch.cat(parts, 1)
+        else:  # one bias, on every rank
+            assert all(torch.equal(part, parts[0]) for part in parts)
+            whole[name] = parts[0]
+    return whole
 
 
 def roundtrip(name, group):
-    """Cut and gather again; which parameters are not bit for bit the same."""
+    """Cut and join again; which parameters are not bit for bit the same."""
     uncut = CUT[name][0](True)
     seed = torch.Generator().manual_seed(3)  # ranks draw differently by themselves
     with torch.no_grad():
@@ -110,8 +121,9 @@ def roundtrip(name, group):
             parameter.copy_(torch.randn(parameter.shape, generator=seed))
     cut = cut_layer(name, uncut, group, False)
     assert all(parameter.is_contiguous() for parameter in cut.parameters())
-    pairs = zip(uncut.named_parameters(), cut.gathered().parameters(), strict=True)
-    return [key for (key, before), after in pairs if not torch.equal(before, after)]
+    after, before = joined(cut, group), dict(uncut.named_parameters())
+    assert after.keys() == before.keys()
+    return [name for name in before if not torch.equal(before[name], after[name])]
 
 
 # ---- initialisation
@@ -131,12 +143,11 @@ DRAWN = {
 def drawn_differently(name, group):
     """Which parameters differ from those that a rank alone draws with the same seed."""
     alone = dist.new_group([dist.get_rank()], use_local_synchronization=True)
-    models = [
-        DRAWN[name](members, generator=torch.Generator().manual_seed(7)).gathered()
+    ours, theirs = (
+        joined(DRAWN[name](members, generator=torch.Generator().manual_seed(7)), members)
         for members in (group, alone)
-    ]
-    pairs = zip(*(model.named_parameters() for model in models), strict=True)
-    return [key for (key, ours), (_, theirs) in pairs if not torch.equal(ours, theirs)]
+    )
+    return [key for key in ours if not torch.equal(ours[key], theirs[key])]
 
 
 # ---- loss

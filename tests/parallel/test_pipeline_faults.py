@@ -148,7 +148,7 @@ def test_another_pipeline_goes_on_and_is_done():
     # Ranks 0 2 and 1 3. That of 1 3 fails at once; that of 0 2 takes a second, in which each of
     # its ranks often waits for the other.
     source = """
-        pair = pipeline.Wait(0.1, 0.1)
+        pair = pipeline.EmulatedStage(0.1, 0.1)
         run((Fails(cause) if rank == 3 else nn.Linear(4, 4)) if rank % 2 else pair, microbatches=5)
         done = rank
     """

@@ -8,7 +8,7 @@ import torch.utils.checkpoint
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpviz.parallel.pipeline import Wait, WeightGradients, backward_of_input
+from mpviz.parallel.pipeline import EmulatedStage, WeightGradients, backward_of_input
 
 # In float64; sums in another order differ by some 1e-16.
 CLOSE = {"rtol": 0.0, "atol": 1e-12}
@@ -24,7 +24,7 @@ class Attention(nn.Module):
 
 
 class Tied(nn.Module):
-    """One weight in three places of the trunk, twice by way of another node."""
+    """One weight in three places between input and output, twice by way of another node."""
 
     def __init__(self):
         super().__init__()
@@ -35,7 +35,7 @@ class Tied(nn.Module):
 
 
 class Splits(nn.Module):
-    """A node with several outputs on the trunk, one of them unused."""
+    """A node with several outputs on the way to the input, one of them unused."""
 
     def __init__(self):
         super().__init__()
@@ -70,7 +70,7 @@ class Uses(nn.Module):
 
 
 def one_for_all(m, x):
-    """Three forks one below the other, of which only the outer two lead to the same weight."""
+    """Three intermediates in a row, of which only the outer two lead to the same weight."""
     return torch.tanh((x + m.b) @ m.w) * m.b
 
 
@@ -80,14 +80,14 @@ def made_of_another(m, x):
 
 
 def in_turn(m, x):
-    """Two weights that take turns on the trunk: to go on for one is to pass the forks of both."""
+    """Two weights that take turns: to go on for one is to pass the intermediates of both."""
     for _ in range(2):
         x = torch.tanh((x * m.b) @ m.w)
     return x
 
 
 def hooked(m, x):
-    """What hooks return on tensors of the trunk, of a branch and of both at once."""
+    """What hooks return on tensors between input and output, of a branch and of both at once."""
     h, t = x * m.b, m.b.exp()
     for tensor, factor in ((h, 3), (t, 5)):
         tensor.register_hook(lambda gradient: gradient * factor)  # noqa: B023
@@ -129,7 +129,7 @@ MODULES = {
     "frozen": lambda: nn.Linear(8, 8).requires_grad_(False),
     "no weights": nn.Sigmoid,
     "nothing": nn.Identity,
-    "emulated": lambda: Wait(0, 0),
+    "emulated": lambda: EmulatedStage(0, 0),
     "added twice": lambda: Uses(lambda m, x: (x + m.b) + m.b),
     "added around": lambda: Uses(lambda m, x: nn.functional.gelu(x + m.b) + m.b),
     "multiplied twice": lambda: Uses(lambda m, x: x * m.b * m.b),
@@ -251,7 +251,7 @@ def test_no_hook_is_left_behind():
     torch.testing.assert_close(layer.bias.grad, torch.full((2,), 11.0))
 
 
-def test_a_hook_on_a_weight_of_several_forks_is_called_once_with_all_of_the_gradient():
+def test_a_hook_on_a_weight_of_several_intermediates_is_called_once_with_all_of_the_gradient():
     module, called = MODULES["added around"](), []
     module.b.register_hook(called.append)
     x = torch.randn(3, 8, requires_grad=True)
@@ -307,4 +307,4 @@ def test_an_empty_second_half_does_nothing():
 @pytest.mark.parametrize("seconds", [(-1, 1), (1, -1), (0, 1, 2), (0, 1, -1), (float("nan"), 1)])
 def test_what_is_no_time_to_wait_is_refused(seconds):
     with pytest.raises(ValueError, match="seconds must be ≥ 0"):
-        Wait(*seconds)
+        EmulatedStage(*seconds)

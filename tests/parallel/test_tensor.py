@@ -164,7 +164,7 @@ def test_a_backward_in_two_halves_communicates_no_more_than_a_whole_one(
         attention(tokens, HIDDEN, HEADS, tp, sequence_parallel=sequence_parallel),
     ]
     whole = planned([call for layer in layers for call in layer.backward], itemsize=4)
-    # X is gathered once more for the gradients of the weights alone; all else is on the trunk.
+    # X is gathered once more for the gradients of the weights alone; all else by the first half.
     gathered = [("all-gather", tokens // tp * HIDDEN * 4)] * 2
     of_weights = gathered if sequence_parallel and tp > 1 else []
     world.cell(f"{HALVES}\nstage = forward({sequence_parallel}, {bias}, {first})")
@@ -200,7 +200,7 @@ from mpviz.parallel import MLP, ParallelMLP
 torch.manual_seed(1)
 whole, x = MLP(8, 16), torch.randn(3, 8)
 dist.init_process_group("gloo")
-cut = ParallelMLP.from_uncut(whole, dist.group.WORLD)
+cut = ParallelMLP.from_reference(whole, dist.group.WORLD)
 assert cut.linear_fc1.weight.shape == (8, 8) and torch.allclose(cut(x), whole(x), atol=1e-6)
 assert not any(name.startswith(("mpviz.world", "matplotlib")) for name in sys.modules)
 open(f"{sys.argv[1]}/{dist.get_rank()}", "w").write("right")

@@ -109,9 +109,6 @@ def test_heads_of_a_plain_attention_are_whole(heads):
     message = f"heads must be a whole number ≥ 1, got {heads}"
     with pytest.raises(ValueError, match=message):
         SelfAttention(6, heads)
-    layers = SelfAttention(6, 3)
-    with pytest.raises(ValueError, match=message):
-        SelfAttention.of(layers.linear_qkv, layers.linear_proj, heads)
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (6,), (2, 4, 1, 6)])
@@ -214,7 +211,7 @@ def test_layers_of_other_sizes_do_not_work_together(world):
             "3×4 int32 has no gradient; x.float() has",
         ),
         (
-            "mlp().linear_fc1.load_uncut(torch.nn.Linear(8, 16, bias=False))",
+            "mlp().linear_fc1.load_reference(torch.nn.Linear(8, 16, bias=False))",
             "Linear(in_features=8, out_features=16, bias=False) does not fit "
             "ColumnParallelLinear(A 8×16, cut by column into {tp} parts of {fc1t}, with bias): "
             "one has a bias, the other has none",

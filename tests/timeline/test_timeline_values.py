@@ -1,7 +1,6 @@
 """What a time line tells, whether simulated or measured."""
 
 from dataclasses import FrozenInstanceError, replace
-from itertools import pairwise
 from random import Random
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from schedule.plans import plans
 
 from mpviz import Event, schedule
-from mpviz.schedule import Action, Plan
+from mpviz.schedule import Plan
 from mpviz.timeline import Timeline, simulate
 
 
@@ -57,9 +56,7 @@ def test_a_rank_that_does_nothing_is_all_bubble() -> None:
 
 def test_nothing_at_all() -> None:
     nothing = Timeline(())
-    assert (nothing.pp, nothing.makespan, nothing.bubble_fraction, nothing.critical_path) == (
-        1, 0, 0, ()
-    )  # fmt: skip
+    assert (nothing.pp, nothing.makespan, nothing.bubble_fraction) == (1, 0, 0)
     assert (nothing.at(0), nothing.in_flight, nothing.peak_in_flight) == ((None,), ((),), (0,))
 
 
@@ -154,69 +151,10 @@ def test_at_most_one_thing_at_a_time(plan: Plan, time: float) -> None:
     assert sorted(there, key=lambda e: e.rank) == [e for e in timeline.at(time) if e]
 
 
-# ---- the critical path
-
-
-def test_the_path_of_one_microbatch_is_all_there_is() -> None:
-    assert ONE.critical_path == ((0, "F", 0), (1, "F", 0), (1, "B", 0), (0, "B", 0))
-
-
-@given(
-    plans(),
-    st.fixed_dictionaries({kind: st.integers(1, 4) for kind in "FBIW"}),
-    st.integers(0, 3),
-)
-def test_the_critical_path_takes_the_whole_time(
-    plan: Plan, seconds: dict[str, int], link: int
-) -> None:
-    timeline = simulate(plan, seconds, link)
-    path = timeline.critical_path
-    when = {Action(e.stage, e.name, e.microbatch): e for e in timeline.work}  # type: ignore[arg-type]
-    first, last = when[path[0]], when[path[-1]]
-    assert (first.start, last.end) == (0, timeline.makespan)
-    for before, after in pairwise(path):
-        hops = when[before].rank != when[after].rank
-        assert when[after].start == when[before].end + link * hops
-        if hops:
-            assert before.microbatch == after.microbatch
-            assert abs(before.stage - after.stage) == 1
-
-
-@given(plans(), st.data())
-def test_what_is_longer_on_the_critical_path_makes_all_longer(
-    plan: Plan, data: st.DataObject
-) -> None:
-    timeline = simulate(plan)
-    stage, kind, _ = data.draw(st.sampled_from(timeline.critical_path))
-    durations = {k: [{"F": 1, "B": 2, "I": 1, "W": 1}[k]] * plan.stages for k in "FBIW"}
-    durations[kind][stage] += 1
-    assert simulate(plan, durations).makespan >= timeline.makespan + 1
-
-
-def test_a_measured_path_needs_no_exact_times() -> None:
-    plan = schedule.one_forward_one_backward(pp=3, microbatches=4)
-    exact = simulate(plan, {"F": 2, "B": 3})
-    random = Random(1)
-    late = [
-        replace(e, start=e.start + random.uniform(0.001, 0.01), end=e.end + 0.001)
-        for e in exact.work
-    ]
-    path = Timeline(late).critical_path  # type: ignore[arg-type]
-    assert (path[0], path[-1]) == ((0, "F", 0), (0, "B", 3))
-    assert all(abs(a.stage - b.stage) <= 1 for a, b in pairwise(path))
-
-
 @pytest.mark.parametrize("said", [{}, {"stage": 0}, {"microbatch": 0}])
 def test_work_must_say_its_stage_and_microbatch(said: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="says no stage or no microbatch"):
         Timeline((Event(0, "F", 0, 1, **said),))  # type: ignore[arg-type]
-
-
-def test_the_path_through_what_no_plan_allows_ends() -> None:
-    # Rank 0's backward comes before its forward: who followed the sources would go in a circle.
-    odd = Timeline((work(0, "B", 0, 1, 0), work(0, "F", 1, 2, 0), work(1, "F", 2, 3, 1),
-                    work(1, "B", 3, 4, 1)))  # fmt: skip
-    assert odd.critical_path == ((0, "B", 0), (0, "F", 0), (1, "F", 0), (1, "B", 0))
 
 
 # ---- activations

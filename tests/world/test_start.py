@@ -19,7 +19,7 @@ from traitlets.config import Config
 
 import mpviz
 from mpviz import ParallelLayout, World
-from mpviz.world import requirements as preflight
+from mpviz.world import requirements
 from mpviz.world.pool import Run, _problem_of
 from mpviz.world.protocol import Failure, Outcome, Place
 from mpviz.world.requirements import StartError
@@ -202,28 +202,28 @@ def test_too_few_open_files(run):
 
 def test_what_ranks_need_is_estimated_from_what_they_have():
     layout = ParallelLayout(nodes=1, gpus_per_node=8, tp=2, pp=2)
-    before = preflight._open_files()
-    sizes = preflight._group_sizes(layout)
+    before = requirements._open_files()
+    sizes = requirements._group_sizes(layout)
     with World(layout, timeout=30) as world:
         source = "import torch, torch.distributed as dist\n"
         world.cell(source + "for g in groups.values(): dist.all_reduce(torch.ones(1), group=g)")
         for process in map(psutil.Process, world.pids):
-            assert 30 < process.num_fds() <= preflight._files_of_rank(sizes)
-            assert process.num_threads() <= preflight._tasks_of_rank(sizes)
-        used = preflight._open_files() - before
-        assert 8 < used <= 8 * preflight._FILES_OF_NOTEBOOK + 4  # and the server, if it is new
+            assert 30 < process.num_fds() <= requirements._files_of_rank(sizes)
+            assert process.num_threads() <= requirements._tasks_of_rank(sizes)
+        used = requirements._open_files() - before
+        assert 8 < used <= 8 * requirements._FILES_OF_NOTEBOOK + 4  # and the server, if it is new
         used = sum(512 * file.stat().st_blocks for file in world._pool._folder.iterdir())
-        assert 8 * 32_768 < used < preflight._bytes_needed(8)
+        assert 8 * 32_768 < used < requirements._bytes_needed(8)
 
 
 def test_too_few_processes(monkeypatch, tmp_path):
     layout = ParallelLayout(nodes=16, gpus_per_node=8)
-    need = 128 * preflight._tasks_of_rank(preflight._group_sizes(layout))
-    monkeypatch.setattr(preflight, "_most_tasks", lambda: [10**6, need])
-    preflight.check(layout, tmp_path)
-    monkeypatch.setattr(preflight, "_most_tasks", lambda: [10**6, need // 4])
+    need = 128 * requirements._tasks_of_rank(requirements._group_sizes(layout))
+    monkeypatch.setattr(requirements, "_most_tasks", lambda: [10**6, need])
+    requirements.check(layout, tmp_path)
+    monkeypatch.setattr(requirements, "_most_tasks", lambda: [10**6, need // 4])
     with pytest.raises(StartError) as raised:
-        preflight.check(layout, tmp_path)
+        requirements.check(layout, tmp_path)
     assert str(raised.value) == (
         f"the ranks did not start: 128 ranks need about {need} processes and threads, "
         f"and {need // 4} are allowed; about 32 ranks would fit"

@@ -1,4 +1,4 @@
-"""The work of a pipeline's time line as the drawings need it: columns of numbers, from time 0."""
+"""The actions of a pipeline's time line as the drawings need them: columns of numbers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ _TOLERANCE = 1e-6  # of the last of these digits; sums of typed times are off by
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
-    """What each rank computes, in order of time.
+class ActionTable:
+    """What each rank computes: a column of numbers for each attribute, in order of time.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Work:
     end: Floats
 
     @classmethod
-    def of(cls, timeline: Timeline) -> "Work":
+    def of(cls, timeline: Timeline) -> "ActionTable":
         """Take the columns out of the events; raise ``ValueError`` if there is none to draw."""
         work = timeline.work
         if not work:
@@ -53,20 +53,16 @@ class Work:
             raise ValueError(f"there is nothing to draw: no event of this time line is {kinds}")
         if not timeline.makespan > 0:
             raise ValueError(f"there is nothing to draw: {len(work)} actions take 0 s in all")
-        count = len(work)
-        start, end = (
-            np.fromiter(map(attrgetter(name), work), np.float64, count) - work[0].start
-            for name in ("start", "end")
+        names = ("rank", "stage", "microbatch", "start", "end")
+        rank, stage, microbatch, start, end = (
+            np.array([*map(attrgetter(name), work)]) for name in names
         )
+        kind = np.array([KIND_ORDER.index(event.name) for event in work])
         # What takes no time comes before what begins as it ends.
         order = np.lexsort((end, start))
-        rank, stage, microbatch = (
-            np.fromiter(map(attrgetter(name), work), np.int64, count)[order]
-            for name in ("rank", "stage", "microbatch")
-        )
-        place = {kind: number for number, kind in enumerate(KIND_ORDER)}
-        kind = np.fromiter((place[event.name] for event in work), np.int64, count)[order]
-        return cls(timeline, rank, kind, stage, microbatch, start[order], end[order])
+        whole = (column[order] for column in (rank, kind, stage, microbatch))
+        times = (column[order].astype(float) - work[0].start for column in (start, end))
+        return cls(timeline, *whole, *times)
 
     @property
     def pp(self) -> int:
@@ -112,7 +108,7 @@ class Work:
 
     @property
     def result(self) -> str:
-        """How long it takes, and how much of that for nothing."""
+        """How long it takes, and what share of that is bubble."""
         return f"{spoken(self.seconds)}, bubble {100 * self.timeline.bubble_fraction:z.1f} %"
 
     @cached_property
@@ -133,7 +129,7 @@ class Work:
         return float(np.gcd.reduce(counts.astype(np.int64)) * digit)
 
     def of_rank(self, rank: int) -> Ints:
-        """Return which actions are a rank's, in order of time."""
+        """Return the actions of a rank, in order of time."""
         return np.flatnonzero(self.rank == rank)
 
     def name(self, action: int) -> str:
@@ -142,9 +138,9 @@ class Work:
         return f"{stage}{KIND_ORDER[self.kind[action]]}{self.microbatch[action]}"
 
     def doing(self, time: float) -> list[int]:
-        """Return which actions are under way at a time, at most one for each rank."""
-        under_way: list[int] = np.flatnonzero((self.start <= time) & (time < self.end)).tolist()
-        return under_way
+        """Return the actions under way at a time, at most one for each rank."""
+        found: list[int] = np.flatnonzero((self.start <= time) & (time < self.end)).tolist()
+        return found
 
     def waits(self) -> Iterator[tuple[Event, float, float]]:
         """Yield each wait for a message, with its start and end since the first action."""
@@ -167,12 +163,8 @@ def spoken(seconds: float) -> str:
 
 def time_unit(seconds: float) -> tuple[float, str]:
     """Return the unit that suits a time: its seconds, and its name."""
-    if seconds == 0:
-        return 1.0, "s"
-    return next(
-        ((scale, name) for scale, name in ((1.0, "s"), (1e-3, "ms")) if seconds >= scale),
-        (1e-6, "µs"),
-    )
+    units = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+    return next((unit for unit in units if seconds >= unit[0]), units[-1 if seconds else 0])
 
 
 def _counted(number: int, thing: str, plural: str = "s") -> str:

@@ -1,64 +1,68 @@
 """One chart of a pipeline: its result above, its rows, its axis below, and a moment marked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from operator import itemgetter
 
 from ..canvas.glyphs import box_of, width_of
-from ..canvas.page import Panel
+from ..canvas.page import Panel, heading
 from ..canvas.scene import Item, Label, shifted, stroke
-from ..canvas.theme import INK, MAX_WIDTH, NORMAL, SMALL
+from ..canvas.theme import INK, MAX_WIDTH, SMALL
 from . import pixels
-from .action_table import Work, spoken
-from .axis import AXIS_HEIGHT, Axis
-from .boxes import Rows, boxes
-from .style import Look
+from .action_table import ActionTable, spoken
+from .axis import AXIS_HEIGHT, RankRows
+from .boxes import boxes, bricks
+from .frame import Frame
 from .timetable import doing, moment
 
-_HEADING, _FLAG = 20.0, 14.0
+_FLAG = 14.0
 
 
-def shared_axis(works: Sequence[Work]) -> Axis:
-    """Return the scale of the longest, with room for whatever may stand beside the rows."""
-    ranks = max(work.pp for work in works)
-    peak = max(max(work.timeline.peak_in_flight) for work in works)
-    longest = max((work.name(-1) for work in works), key=len)
-    tail = max((f"peak {peak}", longest + "0", "waits"), key=len)
-    return Axis.beside(max(work.seconds for work in works), f"rank {ranks - 1}", tail)
-
-
-def chart(result: str, work: Work, axis: Axis, rows: Rows, look: Look, at: float | None) -> Panel:
+def chart(result: str, table: ActionTable, frame: Frame, at: float | None) -> Panel:
     """Return one chart under its result, with its axis."""
-    height = work.pp * rows.pitch
-    items = rows.names(work.pp)
+    rows, height = frame.rows, table.pp * frame.rows.pitch
+    items = _rank_names(table, rows)
     if rows.fine:
-        items.append(pixels.bars(work, axis, rows, look))
+        items.append(pixels.bars(table, frame))
     else:
-        items += boxes(work, axis, rows, look, at)
-    items += axis.items(height - rows.gap / 2)
-    above = _HEADING
+        items += boxes(table, frame, at)
+    words = [item for item in items if isinstance(item, Label)]
+    items += frame.axis.items(height - rows.gap / 2)
+    height += AXIS_HEIGHT
     if at is not None:
-        above += _FLAG
-        labels = [item for item in items if isinstance(item, Label) and item.y < height]
-        items += _moment(work, axis, rows, at, labels)
-    heading = Label(0, NORMAL / 2, result, NORMAL, bold=True)
-    return Panel([heading, *shifted(items, 0, above)], MAX_WIDTH, above + height + AXIS_HEIGHT)
+        items = shifted([*items, *_moment(table, frame, at, words)], 0, _FLAG)
+        height += _FLAG
+    return heading(result, Panel(items, MAX_WIDTH, height))
 
 
-def _moment(work: Work, axis: Axis, rows: Rows, at: float, labels: list[Label]) -> list[Item]:
-    """Return a line through all rows at a time, with its words: who does what then."""
-    x, flag = axis.x(at), f"at {spoken(at)}"
-    doings: list[Item] = []
-    if rows.all_named:
-        doings = [
-            Label(axis.right + 6, rows.middle(rank), word, SMALL, INK, bold=True)
-            for rank, word in enumerate(doing(work, at))
-        ]
+def strip(table: ActionTable, frame: Frame) -> Panel:
+    """Return a row for each rank, as high as the most activations, and its peak at the right."""
+    items = _rank_names(table, frame.rows)
+    if frame.rows.fine:
+        items.append(pixels.held(table, frame))
     else:
-        flag += f": {moment(work, at)}"
-    half = width_of(flag, SMALL, bold=True) / 2
+        items += bricks(table, frame)
+    peaks = [f"peak {peak}" for peak in table.timeline.peak_in_flight]
+    items += frame.rows.labels(frame.axis.right + 6, peaks)
+    return Panel(items, MAX_WIDTH, table.pp * frame.rows.pitch)
+
+
+def _rank_names(table: ActionTable, rows: RankRows) -> list[Item]:
+    return rows.labels(0, [f"rank {rank}" for rank in range(table.pp)])
+
+
+def _moment(table: ActionTable, frame: Frame, at: float, around: list[Label]) -> list[Item]:
+    """Return a line through all rows at a time, with its words: who does what then."""
+    axis, rows = frame.axis, frame.rows
+    x, words = axis.x(at), f"at {spoken(at)}"
+    beside: list[Item] = []
+    if rows.all_named:
+        beside = rows.labels(axis.right + 6, doing(table, at), bold=True)
+    else:
+        words += f": {moment(table, at)}"
+    half = width_of(words, SMALL, bold=True) / 2
     middle = min(max(x, axis.left + half), axis.right - half)
-    above = Label(middle, 4 - _FLAG, flag, SMALL, INK, "center", bold=True)
-    return [above, *_line_around(labels, x, -4, work.pp * rows.pitch), *doings]
+    flag = Label(middle, 4 - _FLAG, words, SMALL, INK, "center", bold=True)
+    return [flag, *_line_around(around, x, -4, table.pp * rows.pitch), *beside]
 
 
 def _line_around(labels: list[Label], x: float, top: float, bottom: float) -> Iterator[Item]:

@@ -1,6 +1,7 @@
-"""When each rank of a recorded run did what: a lane for each, a box for each operation."""
+"""When each rank of a recorded run did what: a row for each, a box for each operation."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from matplotlib.axes import Axes
 
@@ -9,44 +10,40 @@ from ..canvas.glyphs import width_of
 from ..canvas.page import Panel, aligned, page, swatches
 from ..canvas.picture import Picture
 from ..canvas.scene import Box, Item, Label
-from ..canvas.theme import FRAME, INK, MAX_WIDTH, RGB, SMALL, edge_of, fill, ink_on
+from ..canvas.theme import FRAME, MAX_WIDTH, RGB, SMALL, edge_of, fill, ink_on
 from ..grids.board import check_rows
 from ..grids.cells import SWATCHES
 from .axis import AXIS_HEIGHT, Axis
 
-_TRACK, _LANE_GAP = 16.0, 6.0
+_TRACK, _ROW_GAP = 16.0, 6.0
 _NARROWEST = 1.5
 
 
 def operations(events: Sequence[Event], title: str | None, ax: Axes | None) -> Picture:
     """Draw operations of any name; their text gives each rank's order and no times."""
-    ordered = sorted(events, key=lambda event: (event.rank, event.start))
-    lane_of = {rank: lane for lane, rank in enumerate(dict.fromkeys(e.rank for e in ordered))}
-    check_rows(len(lane_of))
-    heading = title or f"{len(ordered)} operations on {len(lane_of)} ranks"
-    lines = [
-        [f"rank {rank}", " · ".join(_said(e) for e in ordered if e.rank == rank)]
-        for rank in lane_of
-    ]
-    begin, note = _beginning(ordered)
-    faces = _faces(ordered)
-    parts = [_lanes(ordered, lane_of, begin, faces), swatches({f: n for n, f in faces.items()})]
-    notes = [note] if note else []
-    notes.append("time runs to the right; each box lasts until its operation was done")
+    events = sorted(events, key=attrgetter("rank", "start"))
+    by_rank: dict[int, list[Event]] = {}
+    for event in events:
+        by_rank.setdefault(event.rank, []).append(event)
+    check_rows(len(by_rank))
+    begin, note = _beginning([mine[0] for mine in by_rank.values()])
+    faces = _faces(events)
+    heading = title or f"{len(events)} operations on {len(by_rank)} ranks"
+    parts = [_rows(by_rank, begin, faces), swatches({f: n for n, f in faces.items()})]
+    notes = [*note, "time runs to the right; each box lasts until its operation was done"]
+    lines = [[f"rank {r}", " · ".join(map(_named, mine))] for r, mine in by_rank.items()]
     return page(heading, parts, notes, aligned(lines), ax)
 
 
-def _beginning(events: Sequence[Event]) -> tuple[float, str]:
+def _beginning(first: Sequence[Event]) -> tuple[float, list[str]]:
     """Return when the picture begins: with the first event, or where a first barrier ends.
 
     Until then ranks only waited for the last one: how long says how they were started, and
     nothing of the program.
     """
-    first = {event.rank: event for event in reversed(events)}.values()
-    waits = {(event.name, event.group) for event in first}
-    if len(waits) == 1 and next(iter(waits))[0] == "barrier":
-        return min(event.end for event in first), "time 0: the first rank leaves the barrier"
-    return min(event.start for event in events), ""
+    if {event.name for event in first} == {"barrier"} and len({e.group for e in first}) == 1:
+        return min(event.end for event in first), ["time 0: the first rank leaves the barrier"]
+    return min(event.start for event in first), []
 
 
 def _faces(events: Sequence[Event]) -> dict[str, RGB]:
@@ -57,43 +54,47 @@ def _faces(events: Sequence[Event]) -> dict[str, RGB]:
     return {name: colors.get(name, FRAME) for name in names}
 
 
-def _lanes(
-    events: Sequence[Event], lane_of: dict[int, int], begin: float, faces: dict[str, RGB]
-) -> Panel:
-    """Return a lane for each rank, a box for each operation, and the axis of time."""
-    seconds = max(1e-9, max(event.end for event in events) - begin)
-    axis = Axis.beside(seconds, max((f"rank {rank}" for rank in lane_of), key=len), "000 ms")
-    tracks, most = _tracks(events)
-    lane_height = most * _TRACK + _LANE_GAP
-    bottom = len(lane_of) * lane_height
-    items: list[Item] = [
-        Label(0, lane * lane_height + most * _TRACK / 2, f"rank {rank}", SMALL, INK)
-        for rank, lane in lane_of.items()
-    ]
-    for event, track in zip(events, tracks, strict=True):
-        x, right = axis.x(max(event.start - begin, 0.0)), axis.x(max(event.end - begin, 0.0))
-        y = lane_of[event.rank] * lane_height + track * _TRACK
-        width, face = max(_NARROWEST, right - x), faces[event.name]
-        items.append(Box(x, y, width, _TRACK - 2, face, edge_of(face), 0.8))
-        if width_of(event.name, SMALL) + 6 <= width:
-            middle = (x + width / 2, y + _TRACK / 2 - 1)
-            items.append(Label(*middle, event.name, SMALL, ink_on(face), "center"))
-    return Panel([*items, *axis.items(bottom)], MAX_WIDTH, bottom + AXIS_HEIGHT)
+def _rows(by_rank: dict[int, list[Event]], begin: float, faces: dict[str, RGB]) -> Panel:
+    """Return a row for each rank, a box for each operation, and the axis of time."""
+    end = max(event.end for mine in by_rank.values() for event in mine)
+    longest = max((f"rank {rank}" for rank in by_rank), key=len)
+    axis = Axis.beside(max(1e-9, end - begin), longest, "000 ms")
+    tracks = {rank: _tracks(mine) for rank, mine in by_rank.items()}
+    height = _TRACK * (1 + max(map(max, tracks.values())))
+    items: list[Item] = []
+    top = 0.0
+    for rank, mine in by_rank.items():
+        items.append(Label(0, top + height / 2, f"rank {rank}", SMALL))
+        for event, track in zip(mine, tracks[rank], strict=True):
+            items += _box(event, axis, begin, top + track * _TRACK, faces[event.name])
+        top += height + _ROW_GAP
+    return Panel([*items, *axis.items(top)], MAX_WIDTH, top + AXIS_HEIGHT)
 
 
-def _tracks(events: Sequence[Event]) -> tuple[list[int], int]:
-    """Give operations of one rank that overlap in time a track each; return how many it takes."""
-    busy_until: dict[int, list[float]] = {}
+def _box(event: Event, axis: Axis, begin: float, y: float, face: RGB) -> list[Item]:
+    """Return the box of an operation, with its name where there is room."""
+    x, right = (axis.x(max(time - begin, 0.0)) for time in (event.start, event.end))
+    width = max(_NARROWEST, right - x)
+    items: list[Item] = [Box(x, y, width, _TRACK - 2, face, edge_of(face), 0.8)]
+    if width_of(event.name, SMALL) + 6 <= width:
+        middle = (x + width / 2, y + _TRACK / 2 - 1)
+        items.append(Label(*middle, event.name, SMALL, ink_on(face), "center"))
+    return items
+
+
+def _tracks(events: Sequence[Event]) -> list[int]:
+    """Give operations of one rank that overlap in time a track each, as few as that takes."""
+    busy_until: list[float] = []
     tracks = []
     for event in events:
-        ends = busy_until.setdefault(event.rank, [])
-        track = next((n for n, end in enumerate(ends) if end <= event.start), len(ends))
-        ends[track : track + 1] = [event.end]
+        free = (n for n, end in enumerate(busy_until) if end <= event.start)
+        track = next(free, len(busy_until))
+        busy_until[track : track + 1] = [event.end]
         tracks.append(track)
-    return tracks, max(map(len, busy_until.values()))
+    return tracks
 
 
-def _said(event: Event) -> str:
+def _named(event: Event) -> str:
     if event.peer is None:
         return event.name
     arrow = "→" if event.name in ("send", "isend") else "←"

@@ -2,19 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from ...timeline import Event, Timeline
 from ..canvas.page import Panel, page
 from ..canvas.picture import Picture
 from ..grids.board import check_rows
-from .action_table import Work
-from .boxes import Rows, lettered
-from .chart import chart, shared_axis
-from .in_flight import meaning, strip
+from .action_table import ActionTable
+from .axis import RankRows
+from .chart import chart, strip
+from .chart_legend import legend
+from .frame import Frame
 from .recorded import operations
-from .style import Look, legend
 from .timetable import timetable
 
 _MOST_SPANS = 8
@@ -34,9 +33,9 @@ def timeline(
     microbatch; where a row is empty is the bubble. Of any other recorded run: a box for each
     operation.
 
-    The text twin has no times where they would differ from run to run: a measured pipeline is
-    told in the order of each rank's actions. It is told in columns of time if all times are
-    multiples of a round one.
+    The text twin has no times where they would differ from run to run: of a measured pipeline it
+    gives the order of each rank's actions. Where all times are multiples of a round one, a column
+    of the text lasts that long.
 
     Parameters
     ----------
@@ -84,10 +83,7 @@ def timeline(
                 raise ValueError(f"at={at} marks a moment of a pipeline; these events are of none")
             return operations(events, title, ax)
         events = Timeline(events)
-    check_rows(events.pp)
-    work = Work.of(events)
-    heading = f"{title}: {work.sizes}" if title else work.sizes
-    return _pictured(heading, {"": work}, at, activations, ax)
+    return _charts({"": events}, title, at, activations, ax)
 
 
 def timelines(
@@ -128,49 +124,45 @@ def timelines(
     """
     if not named:
         raise ValueError("there is no time line to draw")
-    for each in named.values():
-        check_rows(each.pp)
-    works = {name: Work.of(one) for name, one in named.items()}
-    sizes = dict.fromkeys(work.sizes for work in works.values())
-    heading = title or " above ".join(works)
-    heading += f": {', '.join(sizes)}" if len(sizes) == 1 else ""
-    return _pictured(heading, works, at, activations, ax)
+    return _charts(named, title, at, activations, ax)
 
 
-def _pictured(
-    title: str, works: Mapping[str, Work], at: float | None, activations: bool, ax: Axes | None
+def _charts(
+    named: Mapping[str, Timeline],
+    title: str | None,
+    at: float | None,
+    activations: bool,
+    ax: Axes | None,
 ) -> Picture:
-    drawn = list(works.values())
-    axis = shared_axis(drawn)
-    if at is not None and not 0 <= at <= axis.seconds:
-        raise ValueError(f"at must be 0 … {axis.seconds:g} s, got {at!r}")
-    rows = Rows.of(drawn, axis)
-    letters = not rows.fine and all(lettered(work, axis) for work in drawn)
-    look = Look(max(work.chunks for work in drawn), letters, low=not rows.all_named)
-    most = max(1, *(max(work.timeline.peak_in_flight) for work in drawn))
+    check_rows(max(each.pp for each in named.values()))
+    tables = [ActionTable.of(each) for each in named.values()]
+    frame = Frame.of(tables)
+    if at is not None and not 0 <= at <= frame.axis.seconds:
+        raise ValueError(f"at must be 0 … {frame.axis.seconds:g} s, got {at!r}")
     parts: list[Panel] = []
     lines: list[str] = []
-    for name, work in works.items():
-        result = f"{name}: {work.result}" if name else work.result
-        parts.append(chart(result, work, axis, rows, look, at))
+    for name, table in zip(named, tables, strict=True):
+        result = f"{name}: {table.result}" if name else table.result
+        parts.append(chart(result, table, frame, at))
         if activations:
-            parts.append(strip(work, axis, rows, look, most))
-        lines += [result] if work.unit else [name] if name else []
-        lines += timetable(work, at, activations=activations)
-    kinds = sorted({kind for work in drawn for kind in work.kinds})
-    waits = not rows.fine and any(True for work in drawn for _ in work.waits())
-    held = meaning(rows, look, most) if activations else ""
-    parts.append(legend(look, kinds, waits=waits, held=held))
-    return page(title, parts, _notes(drawn, rows), "\n".join(lines), ax)
+            parts.append(strip(table, frame.strip))
+        lines += [result] if table.unit else [name] if name else []
+        lines += timetable(table, at, activations=activations)
+    parts.append(legend(frame, tables, activations=activations))
+    sizes = {table.sizes for table in tables}
+    words = [title or " above ".join(named), *(sizes if len(sizes) == 1 else ())]
+    heading = ": ".join(filter(None, words))
+    return page(heading, parts, _notes(tables, frame.rows), "\n".join(lines), ax)
 
 
-def _notes(works: Sequence[Work], rows: Rows) -> list[str]:
+def _notes(tables: Sequence[ActionTable], rows: RankRows) -> list[str]:
     """Return what the legend cannot show."""
     words = [] if rows.fine else ["number: microbatch"]
-    work = max(works, key=lambda work: work.chunks)
-    if work.chunks > 1:
-        held = [np.unique(work.stage[work.chunk == chunk]) for chunk in range(work.chunks)]
-        spans = ", ".join(f"{stages[0]}–{stages[-1]}" for stages in held[:_MOST_SPANS])
-        more = ", …" if len(held) > _MOST_SPANS else ""
-        words.append(f"light to dark: stages {spans}{more}")
+    table = max(tables, key=lambda table: table.chunks)
+    if table.chunks > 1:
+        drawn = range(min(table.chunks, _MOST_SPANS))
+        stages = [table.stage[table.chunk == chunk] for chunk in drawn]
+        spans = [f"{numbers.min()}–{numbers.max()}" for numbers in stages]
+        spans += ["…"] if table.chunks > _MOST_SPANS else []
+        words.append(f"light to dark: stages {', '.join(spans)}")
     return [" · ".join(words)] if words else []

@@ -1,7 +1,6 @@
 """The numbers of a product, part by part, short enough for the cells of a picture."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import floor, log10
 
 import numpy as np
@@ -13,8 +12,10 @@ from ..canvas.glyphs import width_of
 from ..canvas.theme import SMALL
 
 Array = NDArray[np.float64]
-Rows = tuple[tuple[str, ...], ...]
-"""The numbers of one part, in words."""
+Entries = tuple[tuple[str, ...], ...]
+"""The numbers of one part, row by row, as they are written."""
+Words = Mapping[Cut, Sequence[Entries]]
+"""What each rank holds of each matrix, as it is written."""
 
 MOST_PARTS = 8
 """Ranks drawn one by one; of more, the middle is left out."""
@@ -28,48 +29,51 @@ _DIGITS = 3
 _LARGEST_WHOLE, _LARGEST, _SMALLEST = 1e6, 1e5, 1e-3
 
 
-@dataclass(frozen=True)
-class Written:
-    """What each rank holds, in words.
+def numbers(
+    product: Product, around: Sequence[Cut], values: Mapping[str, ArrayLike] | None
+) -> tuple[Words, bool]:
+    """Compute a product rank by rank, and write what each rank holds.
 
-    Attributes
+    Parameters
     ----------
-    words : mapping from Cut to a list of Rows
-        For each rank its numbers; empty when none are to be written.
+    product : Product
+        X·A = Y.
+    around : sequence of Cut
+        How X or Y lies before or after, to be written too; the whole of Y always is.
+    values : mapping from str to array, optional
+        X and A by their names, whole.
+
+    Returns
+    -------
+    words : mapping from Cut to a list of Entries
+        For each rank its numbers; empty when there are no values. All that has one name is
+        written with the same number of decimals.
     rounded : bool
         Whether what is written differs from the numbers.
+
+    Raises
+    ------
+    ValueError
+        When a matrix is missing, unknown, of another shape, not of real numbers, or has
+        more of them than can be read.
     """
-
-    words: Mapping[Cut, Sequence[Rows]]
-    rounded: bool = False
-
-    @classmethod
-    def of(
-        cls, product: Product, around: Sequence[Cut], values: Mapping[str, ArrayLike] | None
-    ) -> "Written":
-        """Compute a product rank by rank, and write it.
-
-        Parameters
-        ----------
-        product : Product
-            X·A = Y.
-        around : sequence of Cut
-            How X or Y lies before or after, to be written too; the whole of Y always is.
-        values : mapping from str to array, optional
-            X and A by their names, uncut.
-
-        Raises
-        ------
-        ValueError
-            When a matrix is missing, unknown, of another shape, not of real numbers, or has
-            more of them than can be read.
-        """
-        if values is None:
-            return cls({})
-        check_readable([*around, *product.inputs, product.output])
-        parts = _held(product, around, values)
-        words = _in_words(parts)
-        return cls(words, _differ(parts, words))
+    if values is None:
+        return {}, False
+    check_readable([*around, *product.inputs, product.output])
+    parts = _held(product, around, values)
+    flat: dict[str, list[Array]] = {}
+    for cut, arrays in parts.items():
+        flat.setdefault(cut.name, []).extend(array.ravel() for array in arrays)
+    specs = {name: _spec(np.concatenate(arrays)) for name, arrays in flat.items()}
+    words = {
+        cut: [written(array, specs[cut.name]) for array in arrays] for cut, arrays in parts.items()
+    }
+    exact = all(
+        np.array_equal(array, np.array(entries, dtype=np.float64), equal_nan=True)
+        for cut, arrays in parts.items()
+        for array, entries in zip(arrays, words[cut], strict=True)
+    )
+    return words, not exact
 
 
 def _held(
@@ -88,13 +92,12 @@ def _held(
     products = [mine @ its for mine, its in zip(parts[left], parts[right], strict=True)]
     parts[output] = products
     y = products[0] if output.state == "whole" else output.whole(products)
-    wholes = {left.name: x, output.name: y}
-    for cut in (*around, uncut(output)):
-        parts.setdefault(cut, _split(cut, wholes[cut.name]))
+    for cut in (*around, whole(output)):
+        parts.setdefault(cut, _split(cut, x if cut.name == left.name else y))
     return parts
 
 
-def uncut(cut: Cut) -> Cut:
+def whole(cut: Cut) -> Cut:
     """Return the same matrix in one piece."""
     return Cut(cut.name, cut.shape, 1)
 
@@ -110,29 +113,17 @@ def _split(cut: Cut, array: Array) -> list[Array]:
     return [cut.part(array, rank) for rank in range(cut.parts)]
 
 
-def _in_words(parts: Mapping[Cut, Sequence[Array]]) -> dict[Cut, list[Rows]]:
-    """Write what the ranks hold; all that has one name with the same number of decimals."""
-    by_name: dict[str, list[Array]] = {}
-    for cut, arrays in parts.items():
-        by_name.setdefault(cut.name, []).extend(arrays)
-    specs = {name: _spec(arrays) for name, arrays in by_name.items()}
-    return {
-        cut: [written(array, specs[cut.name]) for array in arrays] for cut, arrays in parts.items()
-    }
-
-
-def _spec(arrays: Sequence[Array]) -> str:
+def _spec(values: Array) -> str:
     """Return the format in which the largest number shows three digits."""
-    flat = np.concatenate([array.ravel() for array in arrays])
-    most = float(np.abs(flat[np.isfinite(flat)]).max(initial=0.0))
-    if most < _LARGEST_WHOLE and np.array_equal(flat, np.rint(flat)):
+    most = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    if most < _LARGEST_WHOLE and np.array_equal(values, np.rint(values)):
         return ".0f"
     if _SMALLEST <= most < _LARGEST:
         return f".{max(0, _DIGITS - 1 - floor(log10(most)))}f"
     return ".1e"
 
 
-def written(array: Array, spec: str) -> Rows:
+def written(array: Array, spec: str) -> Entries:
     """Write a matrix, without zeros that say nothing.
 
     >>> written(np.array([[0.5, -1.0, 2 / 3, -1e-17]]), ".2f")
@@ -148,22 +139,13 @@ def _short(value: float, spec: str) -> str:
     return "0" if text == "-0" else text
 
 
-def _differ(parts: Mapping[Cut, Sequence[Array]], words: Mapping[Cut, Sequence[Rows]]) -> bool:
-    """Return whether words and numbers differ."""
-    return any(
-        not np.array_equal(array, np.array(rows, dtype=np.float64), equal_nan=True)
-        for cut, arrays in parts.items()
-        for array, rows in zip(arrays, words[cut], strict=True)
-    )
-
-
-def in_a_line(rows: Rows) -> str:
+def in_a_line(entries: Entries) -> str:
     """Write a small matrix in one line.
 
     >>> in_a_line((("1", "2"), ("3", "4")))
     '[1 2; 3 4]'
     """
-    return f"[{'; '.join(' '.join(row) for row in rows)}]"
+    return f"[{'; '.join(' '.join(row) for row in entries)}]"
 
 
 def check_readable(cuts: Iterable[Cut], cell: float = _NARROWEST, longest: str = "1") -> None:
@@ -183,12 +165,10 @@ def check_readable(cuts: Iterable[Cut], cell: float = _NARROWEST, longest: str =
             )
 
 
-def cell_width(words: Mapping[Cut, Sequence[Rows]]) -> float:
+def cell_width(words: Words) -> float:
     """Return the width of a cell that every number fits."""
-    longest = max(
-        (word for held in words.values() for rows in held for row in rows for word in row),
-        key=lambda word: width_of(word, SMALL),
-    )
+    every = (word for parts in words.values() for rows in parts for row in rows for word in row)
+    longest = max(every, key=lambda word: width_of(word, SMALL))
     width = max(_NARROWEST, width_of(longest, SMALL) + _PADDING)
     check_readable(words, width, longest)
     return width

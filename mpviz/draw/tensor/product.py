@@ -1,6 +1,6 @@
-"""Products and blocks cut over tensor-parallel ranks, each part in the colour of its rank."""
+"""A product cut over tensor-parallel ranks, each part in the colour of its rank."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
@@ -8,17 +8,21 @@ from numpy.typing import ArrayLike
 from ..._checks import listed
 from ...shards import Block, Cut, Operator, Product, times
 from ...shards import product as product_of
+from ..canvas.glyphs import width_of
 from ..canvas.page import Panel, page
 from ..canvas.picture import Picture
 from ..canvas.scene import Label
+from ..canvas.theme import MAX_WIDTH, NORMAL, QUIET, SMALL, SYMBOL, TITLE
 from ..grids.board import check_rows
-from .equation import Words, equation
-from .flow import flow
-from .matrices import Scale
-from .numbers import Written, cell_width
-from .steps import parted
-from .text import lanes, printed, products
+from .block_steps import part_name, split
+from .elements import Element, arrow, below, beside, captioned, panel
+from .matrices import Scale, addend, drawn_ranks, fan_of, lies, matrix
+from .numbers import cell_width, numbers
+from .text import printed, product_lines
 
+_PADDING = 7.0
+_ROW_GAP = 22.0
+_MOST_ADDENDS = 4
 _LONGEST = (140.0, 120.0, 100.0, 80.0)
 _TALLEST = 1200.0
 
@@ -39,7 +43,7 @@ def product(
     layer : Block or Product
         `shards.column_parallel`, `shards.row_parallel`, or one step of another block.
     values : mapping from str to array of numbers, optional
-        X and A by their names, uncut: then numbers stand in the cells, and what each rank
+        X and A by their names, whole: then numbers stand in the cells, and what each rank
         computes from its own parts. At most 16 rows, 23 columns and 8 ranks, fewer columns
         where numbers are long.
     ax : matplotlib Axes, optional
@@ -67,58 +71,27 @@ def product(
     """
     before, step, after = _one_product(layer)
     check_rows(max(step.left.parts, step.right.parts, step.output.parts))
-    written = Written.of(step, _around(before, after), values)
-    figure = _figure(before, step, after, written.words)
+    around = [each for each in (before and before.input, after and after.output) if each]
+    words, rounded = numbers(step, around, values)
+    if words:
+        scales = [Scale({}, words, cell_width(words))]
+    else:
+        scales = [Scale.of([*around, *step.inputs, step.output], most) for most in _LONGEST]
+    figure = _figure(before, step, after, scales)
+    if words and figure.height > _TALLEST:
+        raise ValueError(
+            f"the numbers of {step!r} with {times(step.left.shape)} and {times(step.right.shape)} "
+            f"on {step.output.parts} ranks take {figure.height:.0f} points of height, and at most "
+            f"{_TALLEST:.0f} can be seen at once; leave values out, or show a smaller product"
+        )
     notes = [repr(operator) for operator in (before, after) if operator]
     notes.append("colour: the rank that holds the part")
-    if not written.words and any(label.text.isdigit() for label in _labels(figure)):
+    if not words and any(isinstance(i, Label) and i.text.isdigit() for i in figure.items):
         notes[-1] += ", which is the number in it"
-    if written.rounded:
+    if rounded:
         notes.append("numbers are rounded")
     title, *lines = printed(layer)
-    return page(title, [figure], notes, "\n".join([*lines, *products(step, written.words)]), ax)
-
-
-def block(layer: Block, *, ax: Axes | None = None) -> Picture:
-    """Draw what each rank computes alone, between f and g: figure 3 of Megatron's paper.
-
-    Each rank has a lane, with the weights that it holds in its colour. Beyond 8 ranks, lanes in
-    the middle are left out.
-
-    Parameters
-    ----------
-    layer : Block
-        `shards.mlp`, `shards.attention`, `shards.column_parallel` or `shards.row_parallel`.
-    ax : matplotlib Axes, optional
-        Draw there.
-
-    Examples
-    --------
-    >>> from mpviz import shards
-    >>> block(shards.mlp(4, 6, 24, tp=2))
-    MLP, tp=2
-                    X 4×6, whole on each of 2
-      f             copy forward, all-reduce backward → X whole
-      X·A = XA      A 6×24, cut by column into 2 parts of 6×12 → XA cut by column
-      GeLU(XA) = Y  → Y cut by column
-      Y·B = Z       B 24×6, cut by row into 2 parts of 12×6 → Z a partial sum
-      g             all-reduce forward, copy backward → Z whole
-    rank 0  X → A₁ 6×12 → XA₁ → GeLU(XA₁) → Y₁ → B₁ 12×6 → Z₁
-    rank 1  X → A₂ 6×12 → XA₂ → GeLU(XA₂) → Y₂ → B₂ 12×6 → Z₂
-    communication forward: all-reduce of Z 4×6
-    communication backward: all-reduce of dX 4×6
-    """
-    if not isinstance(layer, Block):
-        raise ValueError(f"draw.block draws a block such as shards.mlp(…), got {layer!r}")
-    check_rows(layer.tp)
-    figure = flow(layer)
-    calls = [
-        f"communication {way}: {listed(collectives, ' and ') or 'none'}"
-        for way, collectives in (("forward", layer.forward), ("backward", layer.backward))
-    ]
-    title, *lines = printed(layer)
-    text = "\n".join([*lines, *lanes(layer), *calls])
-    return page(title, [figure], calls, text, ax)
+    return page(title, [figure], notes, "\n".join([*lines, *product_lines(step, words)]), ax)
 
 
 # ---- what is drawn
@@ -133,7 +106,7 @@ def _one_product(layer: Block | Product) -> tuple[Operator | None, Product, Oper
             f"draw.product draws a block such as shards.column_parallel(…), or a Product, got "
             f"{layer!r}"
         )
-    before, inner, after = parted(layer)
+    before, inner, after = split(layer)
     if len(inner) != 1 or not isinstance(inner[0], Product):
         raise ValueError(
             f"draw.product draws one product, and {layer.name} has {listed(inner, ' and ')}; "
@@ -150,28 +123,115 @@ def _checked(step: Product) -> Product:
     return step
 
 
-def _figure(before: Operator | None, step: Product, after: Operator | None, words: Words) -> Panel:
-    """Return the matrices of a product, and of operators that change how a matrix lies."""
-    moving = [each if each and each.input != each.output else None for each in (before, after)]
-    if words:
-        scales = [Scale({}, cell_width(words))]
+def _figure(
+    before: Operator | None, step: Product, after: Operator | None, scales: Sequence[Scale]
+) -> Panel:
+    """Return the figure: in one row if it fits, else what results below what is multiplied.
+
+    The first of ``scales`` that fits is taken. An operator that leaves a matrix as it lies is
+    not drawn.
+    """
+    before, after = (op if op and op.input != op.output else None for op in (before, after))
+    both = [(_factors(before, step, scale), _results(step, after, scale)) for scale in scales]
+    for factors, results in both:
+        if _width([*factors, *results]) <= MAX_WIDTH:
+            return panel(beside([*factors, *results]))
+    factors, results = next((two for two in both if max(map(_width, two)) <= MAX_WIDTH), both[-1])
+    return below(map(panel, [*_rows(factors), *_rows(results)]), _ROW_GAP)
+
+
+def _width(elements: Iterable[Element]) -> float:
+    return sum(width for _, width in elements)
+
+
+def _factors(before: Operator | None, step: Product, scale: Scale) -> list[Element]:
+    """Return X · A, and the X before an operator."""
+    left, right = (_matrix(cut, scale) for cut in step.inputs)
+    factors = beside([left, _sign("·"), right])
+    if before is None:
+        return [factors]
+    return [beside([_matrix(before.input, scale), _operation(before)]), factors]
+
+
+def _results(step: Product, after: Operator | None, scale: Scale) -> list[Element]:
+    """Return Y, or its addends, and the Y after an operator."""
+    if step.output.partial and step.output.parts > 1:
+        results = list(_addends(step, scale))
     else:
-        cuts = [*_around(before, after), *step.inputs, step.output]
-        scales = [Scale.of(cuts, longest) for longest in _LONGEST]
-    figure = equation(moving[0], step, moving[1], scales, words)
-    if words and figure[2] > _TALLEST:
-        raise ValueError(
-            f"the numbers of {step!r} with {times(step.left.shape)} and {times(step.right.shape)} "
-            f"on {step.output.parts} ranks take {figure[2]:.0f} points of height, and at most "
-            f"{_TALLEST:.0f} can be seen at once; leave values out, or show a smaller product"
-        )
-    return figure
+        results = [beside([_sign("="), _matrix(step.output, scale)])]
+    if after is not None:
+        results.append(beside([_operation(after), _matrix(after.output, scale)]))
+    return results
 
 
-def _around(before: Operator | None, after: Operator | None) -> list[Cut]:
-    """Return how X lies before, and Y after."""
-    return [*([before.input] if before else []), *([after.output] if after else [])]
+def _rows(elements: Iterable[Element]) -> list[Element]:
+    """Break elements into as many rows as they need."""
+    rows: list[list[Element]] = []
+    for element in elements:
+        if rows and _width([*rows[-1], element]) <= MAX_WIDTH:
+            rows[-1].append(element)
+        else:
+            rows.append([element])
+    return [beside(row) for row in rows]
 
 
-def _labels(figure: Panel) -> list[Label]:
-    return [item for item in figure[0] if isinstance(item, Label)]
+# ---- signs
+
+
+def _sign(text: str) -> Element:
+    width = width_of(text, SYMBOL, bold=True) + 2 * _PADDING
+    return [Label(width / 2, 0, text, SYMBOL, align="center", bold=True)], width
+
+
+def _operation(operator: Operator) -> Element:
+    """Return the arrow of an operator: its name above, what it does below."""
+    does = width_of(operator.forward, SMALL)
+    width = max(does, width_of(operator.name, TITLE, bold=True)) + 2 * _PADDING
+    return [
+        *arrow(_PADDING, 0, width - _PADDING, 0),
+        Label(width / 2, -12, operator.name, TITLE, align="center", bold=True),
+        Label(width / 2, 11, operator.forward, SMALL, QUIET, "center"),
+    ], width
+
+
+# ---- matrices
+
+
+def _matrix(cut: Cut, scale: Scale) -> Element:
+    """Return a whole or cut matrix with its name, its sizes and how it lies on the ranks."""
+    width, height = scale.size(cut)
+    rows, columns = cut.shape
+    # Where numbers stand in the cells, rows and columns can be counted.
+    above = times(cut.shape) if scale.words else _counted(columns, "column")
+    side = "" if scale.words else _counted(rows, "row")
+    fan = fan_of(cut)
+    items = matrix(cut, width, height, scale.words.get(cut))
+    items.append(Label(-6, height / 2, side, SMALL, QUIET, "right"))
+    captions = [
+        Label(0, -25, cut.name, TITLE, align="center", bold=True),
+        Label(0, -9, above, SMALL, QUIET, "center"),
+        Label(0, height + fan + 10, lies(cut), SMALL, QUIET, "center"),
+    ]
+    left = width_of(side, SMALL) + 6 if side else 0.0
+    return captioned(items, (width, height), captions, left=left, right=fan)
+
+
+def _addends(step: Product, scale: Scale) -> Iterable[Element]:
+    """Yield what each rank holds of a partial sum, after = or +."""
+    cut = step.output
+    _, height = scale.size(cut)
+    for place, rank in enumerate(drawn_ranks(cut.parts, _MOST_ADDENDS)):
+        sign = _sign("+" if place else "=")
+        if rank is None:
+            yield beside([sign, _sign("…")])
+            continue
+        name = "·".join(part_name(factor, rank) for factor in step.inputs)
+        captions = [
+            Label(0, -11, name, NORMAL, align="center", bold=True),
+            Label(0, height + 10, f"addend of {cut.name}", SMALL, QUIET, "center"),
+        ]
+        yield beside([sign, captioned(addend(cut, rank, scale), scale.size(cut), captions)])
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 
 from ...shards import Block, Cut, Product, times
 from ..canvas.page import aligned
-from .equation import Words
+from .block_steps import columns_of, done_by, heads_of, part_name, split
 from .matrices import drawn_ranks
-from .numbers import in_a_line, uncut
-from .steps import Inner, done_by, heads_of, named, parted, stages_of
+from .numbers import Words, in_a_line, whole
 
 _LONGEST_LINE = 88
 
@@ -19,41 +18,55 @@ def printed(layer: Block | Product) -> list[str]:
     return [f"{layer!r}, tp={layer.output.parts}", *map(repr, [*layer.inputs, layer.output])]
 
 
-def lanes(block: Block) -> list[str]:
-    """Return the steps that each rank takes alone."""
-    _, inner, _ = parted(block)
-    return _per_rank(block.tp, lambda rank: [_stations(inner, rank)])
+def block_lines(block: Block) -> list[str]:
+    """Return a line for each rank: the steps that it takes alone, and its heads."""
+    _, steps, _ = split(block)
+
+    def of_rank(rank: int) -> list[str]:
+        words = [part_name(steps[0].inputs[0], rank)]
+        for column in columns_of(steps):
+            done = []
+            for step in column:
+                shape = f" {times(step.right.local_shape)}" if isinstance(step, Product) else ""
+                done.append(done_by(step, rank) + shape)
+            words.append(", ".join(done))
+            words.append(", ".join(part_name(step.output, rank) for step in column))
+        heads = heads_of(steps, rank)
+        return [" → ".join(words) + (f" ({heads})" if heads else "")]
+
+    return _per_rank(block.tp, of_rank)
 
 
-def _per_rank(ranks: int, told: Callable[[int], Sequence[str]]) -> list[str]:
+def product_lines(step: Product, words: Words) -> list[str]:
+    """Return what each rank multiplies, and with numbers what that gives."""
+    cuts = (*step.inputs, step.output)
+
+    def of_rank(rank: int) -> list[str]:
+        left, right, result = (_part(cut, rank) for cut in cuts)
+        lines = [f"{left} · {right} = {result}"]
+        if words:
+            x, a, y = (in_a_line(words[cut][rank]) for cut in cuts)
+            line = f"{x} · {a} = {y}"
+            lines += [line] if len(line) <= _LONGEST_LINE else [x, f"· {a}", f"= {y}"]
+        return lines
+
+    lines = _per_rank(step.output.parts, of_rank)
+    if words and step.output.parts > 1:
+        (total,) = words[whole(step.output)]
+        lines.append(f"together {step.output.name} = {in_a_line(total)}")
+    return lines
+
+
+def _per_rank(ranks: int, of_rank: Callable[[int], Sequence[str]]) -> list[str]:
     """Return the lines about each rank, its name before the first."""
     lines: list[list[str]] = []
     for rank in drawn_ranks(ranks):
         if rank is None:
             lines.append(["⋮"])
-            continue
-        first, *more = told(rank)
-        lines += [[f"rank {rank}", first], *(["", line] for line in more)]
+        else:
+            first, *more = of_rank(rank)
+            lines += [[f"rank {rank}", first], *(["", line] for line in more)]
     return aligned(lines).splitlines()
-
-
-def products(step: Product, words: Words) -> list[str]:
-    """Return what each rank multiplies, and with numbers what that gives."""
-
-    def told(rank: int) -> list[str]:
-        *factors, result = (_part(cut, rank) for cut in (*step.inputs, step.output))
-        lines = [f"{' · '.join(factors)} = {result}"]
-        if words:
-            x, a, y = (in_a_line(words[cut][rank]) for cut in (*step.inputs, step.output))
-            line = f"{x} · {a} = {y}"
-            lines += [line] if len(line) <= _LONGEST_LINE else [x, f"· {a}", f"= {y}"]
-        return lines
-
-    lines = _per_rank(step.output.parts, told)
-    if words and step.output.parts > 1:
-        (whole,) = words[uncut(step.output)]
-        lines.append(f"together {step.output.name} = {in_a_line(whole)}")
-    return lines
 
 
 def _part(cut: Cut, rank: int) -> str:
@@ -68,18 +81,3 @@ def _part(cut: Cut, rank: int) -> str:
     if span.stop - span.start == 1:
         return f"{held} ({what} {span.start})"
     return f"{held} ({what}s {span.start}–{span.stop - 1})"
-
-
-def _stations(inner: Sequence[Inner], rank: int) -> str:
-    """Return the steps of one rank, and its heads."""
-    stations = [named(inner[0].inputs[0], rank)]
-    for stage in stages_of(inner):
-        stations.append(", ".join(_does(step, rank) for step in stage))
-        stations.append(", ".join(named(step.output, rank) for step in stage))
-    heads = heads_of(inner, rank)
-    return " → ".join(stations) + (f" ({heads})" if heads else "")
-
-
-def _does(step: Inner, rank: int) -> str:
-    done = done_by(step, rank)
-    return f"{done} {times(step.right.local_shape)}" if isinstance(step, Product) else done

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 
-class Wait(nn.Module):
-    """A stage that multiplies by one number, and waits as long as a large one would compute.
+class EmulatedStage(nn.Module):
+    """A stage that multiplies by one number, and sleeps as long as a large one would compute.
 
-    Waiting takes no core. As many stages as you like overlap on two, as they would on a GPU each.
+    Sleeping takes no core. As many stages as you like overlap on two, as they would on a GPU each.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class Wait(nn.Module):
 
     Examples
     --------
-    >>> stage = Wait(0.0, 0.0)
+    >>> stage = EmulatedStage(0.0, 0.0)
     >>> stage(torch.ones(2)).sum().backward()
     >>> stage.scale.grad
     tensor(2.)
@@ -45,17 +45,17 @@ class Wait(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x × scale``, after a while."""
         time.sleep(self.seconds_forward)
-        product = x * _waiting_backward(self.scale, self.seconds_weight)
+        product = x * _with_slow_backward(self.scale, self.seconds_weight)
         # Last, so that its backward runs even where x needs no gradient.
-        return _waiting_backward(product, self.seconds_input)
+        return _with_slow_backward(product, self.seconds_input)
 
 
-def _waiting_backward(x: Tensor, seconds: float) -> Tensor:
-    waited: Tensor = _WaitBackward.apply(x, seconds)  # type: ignore[no-untyped-call]
-    return waited
+def _with_slow_backward(x: Tensor, seconds: float) -> Tensor:
+    slowed: Tensor = _SlowBackward.apply(x, seconds)  # type: ignore[no-untyped-call]
+    return slowed
 
 
-class _WaitBackward(Function):
+class _SlowBackward(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, seconds: float) -> Tensor:
         ctx.seconds = seconds

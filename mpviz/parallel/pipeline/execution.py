@@ -2,42 +2,39 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from ...schedule import Action, Plan
 from ...timeline import Event
-from ..agreement import check_group, described
-from .letters import (
-    HEADER,
+from ..agreement import check_group
+from .graph_cut import GraphCut
+from .p2p import (
+    HEADER_META,
     Header,
-    Letter,
-    Shape,
-    like,
-    made_by,
-    read,
-    receipts,
-    shape_of,
-    taken_by,
-    written,
+    P2PCommunicator,
+    TensorMeta,
+    Transfer,
+    acknowledged,
+    meta_of,
+    received_by,
+    sent_by,
 )
-from .mail import Mail
-from .preflight import TIMEOUT, Given, begin
+from .preflight import TIMEOUT, Arguments, preflight
 from .split import warm_up
 from .stage import Stage
 
 _AHEAD = 2
-"""Messages for which there is room before they are needed. More would hold what no plan counts."""
+"""Receives posted before they are needed. More would hold what no plan counts."""
 
 
 @dataclass(frozen=True)
-class Run:
+class PipelineResult:
     """What one rank saw of an executed plan.
 
     Attributes
@@ -70,7 +67,7 @@ def execute(
     loss: Callable[..., Tensor] | None = None,
     group: dist.ProcessGroup,
     timeout: float = TIMEOUT,
-) -> Run:
+) -> PipelineResult:
     """Execute a plan: every rank of the group calls this, with the stages it holds.
 
     The gradients are added to the ``.grad`` of the stages' parameters: those of the mean of the
@@ -97,7 +94,7 @@ def execute(
 
     Returns
     -------
-    Run
+    PipelineResult
         The losses, and the events.
 
     Raises
@@ -127,7 +124,7 @@ def execute(
     rank's process ends, by a RuntimeError that its connection is closed. A `World` does not wait
     so long: it ends the run as soon as all others wait for such a rank.
 
-    On several machines the events of two ranks share no clock (see `Run`).
+    On several machines the events of two ranks share no clock (see `PipelineResult`).
 
     Examples
     --------
@@ -143,202 +140,152 @@ def execute(
     group = check_group(group)
     if "gloo" not in dist.get_backend(group):
         raise ValueError(f"a plan runs over a gloo group, got {dist.get_backend(group)}")
-    given = Given(
+    arguments = Arguments(
         plan=plan, stages=stages, inputs=inputs, targets=targets, loss=loss, timeout=timeout
     )
     warm_up()
-    start = begin(given, group)
-    mail = Mail(group, start.first_tag, timeout)
-    return _Execution(given, dist.get_rank(group), mail, start.begun).run()
+    start = preflight(arguments, group)
+    p2p = P2PCommunicator(group, plan, start.first_tag, timeout)
+    return RankExecutor(arguments, dist.get_rank(group), p2p, start.begun).run()
 
 
-class _Execution:
-    """One run of a plan on one rank."""
+class RankExecutor:
+    """Executes one rank's actions in order: receive, compute, send.
 
-    def __init__(self, given: Given, rank: int, mail: Mail, begun: float) -> None:
-        self._given, self._plan, self._rank, self._mail = given, given.plan, rank, mail
-        self._begun = begun
+    Sends and receives follow from the plan: torch's ``_PipelineScheduleRuntime`` reads them from
+    its table as ``RECV_F``, ``SEND_F``, ``RECV_B`` and ``SEND_B``.
+    """
+
+    def __init__(self, arguments: Arguments, rank: int, p2p: P2PCommunicator, begun: float) -> None:
+        self._arguments, self._rank, self._p2p, self._begun = arguments, rank, p2p, begun
+        self._plan = plan = arguments.plan
+        self._actions = plan.actions[rank]
+        self._stages = {number: self._stage(number) for number in arguments.stages}
         self._events: list[Event] = []
         self._losses: dict[int, Tensor] = {}
-        self._actions = self._plan.actions[rank]
-        self._stages = {number: self._stage(number) for number in given.stages}
-        self._shapes: dict[int, Shape] = {}
-        self._here: dict[Letter, Tensor] = {}
-        # Of each stage whose output is known here: whether it requires a gradient.
-        self._learns: dict[int, bool] = {}
-        self._cut: int | None = None
-        self._told: set[tuple[int, bool]] = set()
-        self._heard: set[tuple[int, bool]] = set()
-        letters = (taken_by(action, self._plan.stages) for action in self._actions)
-        self._expected = deque(letter for letter in letters if letter and self._is_mail(letter))
-        self._receipts = receipts(self._plan, rank)
+        self._cut = GraphCut(plan.stages)
+        self._local: dict[Transfer, Tensor] = {}  # between two stages of this rank
+        self._metas: dict[int, TensorMeta] = {}  # by boundary: a gradient is as its output
+        self._announced: set[int] = set()  # edges whose header was sent or received
+        received = (received_by(action, plan.stages) for action in self._actions)
+        self._expected = deque(transfer for transfer in received if self._is_remote(transfer))
+        self._acknowledged = acknowledged(plan, rank)
 
-    def run(self) -> Run:
-        for letter in self._expected:  # of each direction the first; what is posted stays
-            self._mail.post(self._header(letter), HEADER, self._plan.placement[letter.sender])
+    def run(self) -> PipelineResult:
+        """Execute every action; raise ``ValueError`` if a stage turned out to cut the graph."""
+        for transfer in self._expected:  # of each edge the first; what is posted stays
+            self._p2p.post(transfer, HEADER_META, header=True)
         for action in self._actions:
-            given = self._taken(action)
-            self._make_room()
-            with self._timed(action):
-                result = self._done(action, given)
-            self._hand_on(action, result)
-        self._mail.settle_all()
-        if self._cut is not None:
-            raise ValueError(_cut_by(self._cut, last=self._cut == self._plan.stages - 1))
-        return Run(self._sorted_losses(), tuple(self._events))
+            received = self._receive(action)
+            self._post_receives()
+            result = self._compute(action, received)
+            self._send(action, result)
+        self._p2p.wait_all_sent()
+        self._cut.raise_if_cut()
+        losses = tuple(self._losses[k].item() for k in sorted(self._losses)) or None
+        return PipelineResult(losses, tuple(self._events))
 
-    # ---- computing
+    # ---- receive
 
-    def _done(self, action: Action, given: Tensor | None) -> Tensor | None:
-        stage = self._stages[action.stage]
-        if self._cut is not None and action.kind != "F":
-            return stage.skip(action)
-        result = stage.run(action, given)
-        if action.kind == "F":
-            self._look_for_cut(action, stage)
+    def _receive(self, action: Action) -> Tensor | None:
+        """Return what an action works on, when it is there."""
+        transfer = received_by(action, self._plan.stages)
+        if transfer is None:
+            inputs = self._arguments.inputs if action.kind == "F" else None
+            return None if inputs is None else inputs[action.microbatch]
+        if not self._is_remote(transfer):
+            return self._local.pop(transfer)
+        start = time.perf_counter()
+        if transfer.edge not in self._announced:
+            self._receive_header(transfer, action)
+        self._post_receives()
+        tensor = self._p2p.receive(transfer, f"to run {action}")
+        self._record("recv", action, start, self._plan.placement[transfer.sender], tensor.nbytes)
+        self._expected.popleft()
+        for arrived in self._acknowledged.pop(transfer):  # and need not be kept any longer
+            self._p2p.wait_sent(arrived)
+        return tensor
+
+    def _receive_header(self, transfer: Transfer, action: Action) -> None:
+        self._announced.add(transfer.edge)
+        header = Header.unpack(self._p2p.receive(transfer, f"to run {action}", header=True))
+        self._metas[transfer.boundary] = header.meta
+        self._cut.update(transfer, header)
+
+    def _post_receives(self) -> None:
+        """Let the next tensors come while this rank computes, if their size is known."""
+        for transfer in islice(self._expected, _AHEAD):
+            if transfer.boundary in self._metas:
+                self._p2p.post(transfer, self._metas[transfer.boundary])
+
+    # ---- compute
+
+    def _compute(self, action: Action, received: Tensor | None) -> Tensor | None:
+        """Return the output of a forward, or the gradient of the input of a backward."""
+        start, stage = time.perf_counter(), self._stages[action.stage]
+        try:
+            if self._cut.stage is not None and action.kind != "F":
+                result = stage.skip(action)
+            else:
+                result = stage.run(action, received)
+                if action.kind == "F":
+                    self._cut.check(action, stage)
+        except Exception as error:
+            error.add_note(f"in {action} on pipeline rank {self._rank}")
+            raise
+        self._record(action.kind, action, start)
         return result
-
-    def _look_for_cut(self, action: Action, stage: Stage) -> None:
-        """Note if the output of a forward requires no gradient, and should."""
-        number, microbatch = action.stage, action.microbatch
-        requires, first = stage.requires_gradient(microbatch), number not in self._learns
-        self._learns.setdefault(number, requires)
-        if requires or self._cut is not None:
-            return
-        if stage.learns or self._learns.get(number - 1, False):
-            if not first:
-                text = _cut_by(number, last=number == self._plan.stages - 1)
-                raise ValueError(f"{text} (first for microbatch {microbatch})")
-            self._cut = number
 
     def _stage(self, number: int) -> Stage:
         return Stage(
-            self._given.stages[number],
+            self._arguments.stages[number],
             needs_input_gradient=number > 0 or Action(0, "I", 0) in self._actions,
             loss=self._share_of_loss if number == self._plan.stages - 1 else None,
         )
 
     def _share_of_loss(self, output: Tensor, microbatch: int) -> Tensor:
         """Return a microbatch's share of the mean of all losses."""
-        assert self._given.loss is not None
-        targets = self._given.targets
-        loss = self._given.loss(output, *([] if targets is None else [targets[microbatch]]))
+        compute, targets = self._arguments.loss, self._arguments.targets
+        assert compute is not None
+        loss = compute(output, *([] if targets is None else [targets[microbatch]]))  # ()
         if not isinstance(loss, Tensor) or loss.ndim > 0:
             shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else loss
             raise ValueError(f"the loss of a microbatch is one number, got {shape}")
         self._losses[microbatch] = loss.detach()
         return loss / self._plan.microbatches
 
-    def _sorted_losses(self) -> tuple[float, ...] | None:
-        return tuple(self._losses[k].item() for k in sorted(self._losses)) or None
+    # ---- send
 
-    @contextmanager
-    def _timed(self, action: Action) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        except Exception as error:
-            error.add_note(f"in {action} on pipeline rank {self._rank}")
-            raise
-        self._note(action.kind, action.stage, action.microbatch, start)
-
-    # ---- taking and handing on
-
-    def _taken(self, action: Action) -> Tensor | None:
-        """Return what an action works on, when it is there."""
-        letter = taken_by(action, self._plan.stages)
-        if letter is None:
-            inputs = self._given.inputs if action.kind == "F" else None
-            return None if inputs is None else inputs[action.microbatch]
-        return self._received(letter, action) if self._is_mail(letter) else self._here.pop(letter)
-
-    def _received(self, letter: Letter, action: Action) -> Tensor:
-        start, source = time.perf_counter(), self._plan.placement[letter.sender]
-        if (letter.boundary, letter.back) not in self._heard:
-            self._hear(letter, action)
-        self._make_room()
-        number = letter.number(self._plan.microbatches)
-        tensor = self._mail.take(number, str(letter), f"to run {action}")
-        self._note("recv", action.stage, action.microbatch, start, source, tensor.nbytes)
-        self._expected.popleft()
-        for arrived in self._receipts.pop(letter):  # and need not be kept any longer
-            self._mail.settle(arrived.number(self._plan.microbatches))
-        return tensor
-
-    def _hear(self, letter: Letter, action: Action) -> None:
-        """Read what comes before the first message of its kind."""
-        self._heard.add((letter.boundary, letter.back))
-        header = read(self._mail.take(self._header(letter), str(letter), f"to run {action}"))
-        self._shapes[letter.boundary] = header.shape
-        if not letter.back:
-            self._learns[letter.sender] = header.learns
-        if self._cut is None:
-            self._cut = header.cut
-
-    def _make_room(self) -> None:
-        """Let the next messages come while this rank computes, if their size is known."""
-        for letter in islice(self._expected, _AHEAD):
-            if letter.boundary in self._shapes:
-                number = letter.number(self._plan.microbatches)
-                source = self._plan.placement[letter.sender]
-                self._mail.post(number, self._shapes[letter.boundary], source)
-
-    def _hand_on(self, action: Action, result: Tensor | None) -> None:
-        letter = made_by(action, self._plan.stages)
-        if letter is None:
+    def _send(self, action: Action, result: Tensor | None) -> None:
+        transfer = sent_by(action, self._plan.stages)
+        if transfer is None:
             return
         assert result is not None
-        self._check_shape(letter, result)
-        if self._is_mail(letter):
-            self._tell(letter)
-            self._send(letter, result)
-        else:
-            self._here[letter] = result
-
-    def _send(self, letter: Letter, tensor: Tensor) -> None:
-        start, to = time.perf_counter(), self._plan.placement[letter.taker]
-        self._mail.send(letter.number(self._plan.microbatches), tensor, to, str(letter))
-        self._note("send", letter.sender, letter.microbatch, start, to, tensor.nbytes)
-
-    def _tell(self, letter: Letter) -> None:
-        """Say before the first message of its kind what the next rank must know."""
-        if (letter.boundary, letter.back) in self._told:
-            return
-        self._told.add((letter.boundary, letter.back))
-        learns = letter.back or self._learns[letter.sender]
-        header = Header(self._shapes[letter.boundary], learns, self._cut)
-        to = self._plan.placement[letter.taker]
-        self._mail.send(self._header(letter), written(header), to, str(letter))
-
-    def _check_shape(self, letter: Letter, tensor: Tensor) -> None:
-        """Hold a stage to the shape of its first output."""
-        if letter.boundary not in self._shapes:
-            self._shapes[letter.boundary] = shape_of(tensor)
-        elif self._shapes[letter.boundary] != shape_of(tensor):
+        meta = meta_of(result)
+        first = self._metas.setdefault(transfer.boundary, meta)
+        if meta != first:
             raise ValueError(
-                f"stage {letter.sender} sends {described(tensor)} for microbatch "
-                f"{letter.microbatch}, and the first was "
-                f"{described(like(self._shapes[letter.boundary]))}; all microbatches of a run have "
+                f"stage {transfer.sender} sends {meta} for microbatch "
+                f"{transfer.microbatch}, and the first was {first}; all microbatches of a run have "
                 f"one shape"
             )
+        if not self._is_remote(transfer):
+            self._local[transfer] = result
+            return
+        if transfer.edge not in self._announced:
+            self._announced.add(transfer.edge)
+            self._p2p.send(transfer, self._cut.header(transfer, meta).pack(), header=True)
+        start = time.perf_counter()
+        self._p2p.send(transfer, result)
+        self._record("send", action, start, self._plan.placement[transfer.receiver], result.nbytes)
 
-    def _is_mail(self, letter: Letter) -> bool:
+    def _is_remote(self, transfer: Transfer | None) -> TypeGuard[Transfer]:
+        """Whether it goes from one rank to another."""
         placement = self._plan.placement
-        return placement[letter.sender] != placement[letter.taker]
+        return transfer is not None and placement[transfer.sender] != placement[transfer.receiver]
 
-    def _header(self, letter: Letter) -> int:
-        """Return the number of the header before a letter; those of letters are below."""
-        stages, microbatches = self._plan.stages, self._plan.microbatches
-        return 2 * stages * microbatches + 2 * letter.boundary + letter.back
-
-    def _note(
-        self,
-        name: str,
-        stage: int,
-        microbatch: int,
-        start: float,
-        peer: int | None = None,
-        size: int = 0,
+    def _record(
+        self, name: str, action: Action, start: float, peer: int | None = None, size: int = 0
     ) -> None:
         self._events.append(
             Event(
@@ -349,16 +296,7 @@ class _Execution:
                 group=() if peer is None else tuple(range(self._plan.pp)),
                 bytes=size,
                 peer=peer,
-                stage=stage,
-                microbatch=microbatch,
+                stage=action.stage,
+                microbatch=action.microbatch,
             )
         )
-
-
-def _cut_by(stage: int, *, last: bool) -> str:
-    """Say which stage cuts the graph, and what to do."""
-    return (
-        f"stage {stage} cuts the graph: {'the loss' if last else 'its output'} requires no "
-        f"gradient, so parameters of this stage, or of one before it, would get none. Let it not "
-        f"detach and not run under no_grad; what shall not learn is frozen by requires_grad_(False)"
-    )

@@ -1,16 +1,19 @@
 """A backward in two halves: the gradient of the input first, those of the weights later.
 
-The graph of a stage has a trunk, the nodes on the way from its output back to its input, and
-branches that leave the trunk at forks and lead to the weights. The first half goes down the trunk
-and notes what comes to the forks; the second goes from there into the branches.
+In the words of ``torch/distributed/pipelining/_backward.py``: the nodes between a stage's output
+and its input are the closure of the input. Those of them from which a way leads to parameters are
+intermediates; parameters whose ways meet are one parameter group, with their intermediates. The
+first half computes the gradient of the input and keeps the gradients that reach the intermediates;
+the second goes on from there to the parameters.
 
-Of torch's own layers nothing is computed twice, but for the trunk between two forks that lead to
-one weight. A Python ``autograd.Function`` that gives gradients to both runs whole in both halves,
-unless it asks the engine which of them is wanted, as the layers of `mpviz.parallel` do.
+Of torch's own layers nothing is computed twice, but for what lies between two intermediates that
+lead to one parameter. A Python ``autograd.Function`` that gives gradients to both input and
+parameter runs whole in both halves, unless it asks the engine which of them is wanted, as the
+layers of `mpviz.parallel` do.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 
@@ -63,10 +66,11 @@ def backward_of_input(
 
     Notes
     -----
-    A hook on a tensor of the trunk may be called in both halves; what it returns counts once.
+    A hook on a tensor between input and output may be called in both halves; what it returns counts
+    once.
 
     Source: the split of Qi et al. 2023 (arXiv 2401.10241), section 2; the second half goes by
-    groups of weights as in PyTorch's ``torch/distributed/pipelining/_backward.py``.
+    parameter groups as in PyTorch's ``torch/distributed/pipelining/_backward.py``.
 
     Examples
     --------
@@ -83,14 +87,14 @@ def backward_of_input(
     if not output.requires_grad:
         return None, WeightGradients()
     graph = _Graph(get_gradient_edge(output).node, x)
-    if not graph.trunk:
+    if not graph.inputs_closure:
         return None, WeightGradients([partial(torch.autograd.backward, output, gradient)])
     parts: list[Callable[[], None]] = []
     hooks = []
-    for forks, weights in graph.groups():
-        arrived: dict[Node, Gradients] = {}
-        hooks += [fork.register_prehook(partial(arrived.__setitem__, fork)) for fork in forks]
-        parts.append(partial(_into_branches, arrived, weights))
+    for intermediates, params in graph.param_groups():
+        kept: dict[Node, Gradients] = {}
+        hooks += [node.register_prehook(partial(kept.__setitem__, node)) for node in intermediates]
+        parts.append(partial(_backward_of_params, kept, params))
     try:
         (of_input,) = torch.autograd.grad(output, x, gradient, retain_graph=True)
     finally:
@@ -111,74 +115,69 @@ def warm_up() -> None:
 
 
 class _Graph:
-    """The nodes below a root. In one order on every rank: branches may communicate."""
+    """The autograd graph of a stage. In one order on every rank: its nodes may communicate."""
 
-    def __init__(self, root: Node, x: Tensor) -> None:
-        self._parents: defaultdict[Node, list[Node]] = defaultdict(list)
-        nodes, ahead = {root: None}, [root]
-        while ahead:
-            node = ahead.pop()
-            for child, _ in node.next_functions:
-                if child is not None:
-                    self._parents[child].append(node)
-                    if child not in nodes:
-                        nodes[child] = None
-                        ahead.append(child)
-        above = self._above(get_gradient_edge(x).node) if x.requires_grad else set()
-        self.trunk = {node: None for node in nodes if node in above}
+    def __init__(self, output: Node, x: Tensor) -> None:
+        nodes = _closure(output, _inputs)
+        self._users: defaultdict[Node, list[Node]] = defaultdict(list)  # the edges, reversed
+        for node in nodes:
+            for child in _inputs(node):
+                self._users[child].append(node)
+        leaf = get_gradient_edge(x).node if x.requires_grad else None
+        above = _closure(leaf, self._users.__getitem__) if leaf else {}
+        self.inputs_closure = {node: None for node in nodes if node in above}
 
-    def groups(self) -> Iterator[tuple[list[Node], list[Tensor]]]:
-        """Yield forks whose branches meet, and the weights that these branches lead to."""
+    def param_groups(self) -> Iterator[tuple[list[Node], list[Tensor]]]:
+        """Yield the intermediates of each parameter group, and its parameters."""
         seen: set[Node] = set()
-        for fork in self.trunk:
-            if fork not in seen and self._branches(fork):
-                group = self._joined(fork)
+        for node in self.inputs_closure:
+            if node not in seen and self._branches(node):
+                group = _closure(node, self._connected)
                 seen.update(group)
-                forks = [node for node in group if node in self.trunk]
+                intermediates = [node for node in group if node in self.inputs_closure]
                 leaves = (node for node in group if node.name().endswith("::AccumulateGrad"))
-                yield forks, [leaf.variable for leaf in leaves]  # type: ignore[attr-defined]
+                yield intermediates, [leaf.variable for leaf in leaves]  # type: ignore[attr-defined]
 
-    def _above(self, leaf: Node) -> set[Node]:
-        above, ahead = {leaf}, [leaf]
-        while ahead:
-            for parent in self._parents[ahead.pop()]:
-                if parent not in above:
-                    above.add(parent)
-                    ahead.append(parent)
-        return above
-
-    def _joined(self, fork: Node) -> dict[Node, None]:
-        """Return all that hangs together with a fork, but for the trunk."""
-        group, ahead = {fork: None}, [fork]
-        while ahead:
-            node = ahead.pop()
-            above = [] if node in self.trunk else self._parents[node]
-            for near in (*self._branches(node), *above):
-                if near not in group:
-                    group[near] = None
-                    ahead.append(near)
-        return group
+    def _connected(self, node: Node) -> list[Node]:
+        """Return the neighbours in a parameter group: no way leads on through the closure."""
+        users = [] if node in self.inputs_closure else self._users[node]
+        return [*self._branches(node), *users]
 
     def _branches(self, node: Node) -> list[Node]:
-        return [child for child, _ in node.next_functions if child and child not in self.trunk]
+        return [child for child in _inputs(node) if child not in self.inputs_closure]
 
 
-def _into_branches(arrived: dict[Node, Gradients], weights: list[Tensor]) -> None:
-    """Go on from some forks, with what came to them in the first half, to their weights alone."""
+def _inputs(node: Node) -> list[Node]:
+    return [child for child, _ in node.next_functions if child is not None]
+
+
+def _closure(start: Node, neighbours: Callable[[Node], Iterable[Node]]) -> dict[Node, None]:
+    """Return all nodes that can be reached, in the order in which they are found."""
+    found, ahead = {start: None}, [start]
+    while ahead:
+        for node in neighbours(ahead.pop()):
+            if node not in found:
+                found[node] = None
+                ahead.append(node)
+    return found
+
+
+def _backward_of_params(kept: dict[Node, Gradients], params: list[Tensor]) -> None:
+    """Go on from the intermediates of a group, with the gradients that reached them."""
     edges, gradients = [], []
-    for fork, given in arrived.items():
+    for node, given in kept.items():
         for n, gradient in enumerate(given):
             if gradient is not None:
-                edges.append(GradientEdge(fork, n))
+                edges.append(GradientEdge(node, n))
                 gradients.append(gradient)
-    if not edges or not weights:
+    if not edges or not params:
         return
-    # What comes once more to a fork, from another above it, is in its gradient already; and so is
-    # what the hooks on its tensors did.
-    hooks = [fork.register_prehook(partial(_instead, given)) for fork, given in arrived.items()]
+    # What reaches an intermediate once more, from another above it, is in its gradient already;
+    # and so is what the hooks on its tensors did.
+    hooks = [node.register_prehook(partial(_instead, given)) for node, given in kept.items()]
     try:
-        # Kept, because another part may go the same way.
-        torch.autograd.backward(edges, gradients, retain_graph=True, inputs=weights)
+        # Retained, because another part may go the same way.
+        torch.autograd.backward(edges, gradients, retain_graph=True, inputs=params)
     finally:
         for hook in hooks:
             hook.remove()

@@ -13,11 +13,24 @@ Loss = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
-class Held:
-    """What a forward leaves for its backward."""
+class Activation:
+    """What a forward keeps for its backward, while its microbatch is in flight."""
 
     x: Tensor
     output: Tensor
+
+    def backward(self, received: Tensor | None) -> Tensor | None:
+        """Go back through the whole stage; return what the stage before gets."""
+        if self.output.requires_grad:
+            torch.autograd.backward(self.output, received)
+        gradient, self.x.grad = self.x.grad, None
+        return self.or_zeros(gradient)
+
+    def or_zeros(self, gradient: Tensor | None) -> Tensor | None:
+        """Return the gradient of the input: zeros if the output did not depend on it."""
+        if gradient is None and self.x.requires_grad:
+            return torch.zeros_like(self.x)
+        return gradient
 
 
 class Stage:
@@ -44,36 +57,37 @@ class Stage:
         self._module = module
         self._needs_input_gradient = needs_input_gradient
         self._loss = loss
-        self._held: dict[int, Held] = {}
-        self._weights: dict[int, WeightGradients] = {}
+        self._in_flight: dict[int, Activation] = {}
+        self._weight_gradients: dict[int, WeightGradients] = {}
 
-    def run(self, action: Action, given: Tensor | None) -> Tensor | None:
+    def run(self, action: Action, received: Tensor | None) -> Tensor | None:
         """Do an action; return the output of a forward, the gradient of the input of a backward.
 
         Parameters
         ----------
         action : Action
             Of this stage.
-        given : Tensor or None
+        received : Tensor or None
             What it takes: the input, or the gradient of the output. None where it takes nothing.
         """
         _, kind, microbatch = action
         if kind == "F":
-            assert given is not None
-            return self._forward(microbatch, given)
+            assert received is not None
+            return self._forward(microbatch, received)
         if kind == "W":
-            self._weights.pop(microbatch).accumulate()
+            self._weight_gradients.pop(microbatch).accumulate()
             return None
-        held = self._held.pop(microbatch)
+        activation = self._in_flight.pop(microbatch)
         if kind == "B":
-            return _backward(held, given)
-        of_input, self._weights[microbatch] = backward_of_input(held.output, given, held.x)
-        return of_input if of_input is not None else _nothing(held.x)
+            return activation.backward(received)
+        gradient, self._weight_gradients[microbatch] = backward_of_input(
+            activation.output, received, activation.x
+        )
+        return activation.or_zeros(gradient)
 
     def skip(self, action: Action) -> Tensor | None:
         """Let a backward be, when the run is to fail: touch no gradient, pass on zeros."""
-        held = None if action.kind == "W" else self._held.pop(action.microbatch)
-        return None if held is None else _nothing(held.x)
+        return None if action.kind == "W" else self._in_flight.pop(action.microbatch).or_zeros(None)
 
     @property
     def learns(self) -> bool:
@@ -83,27 +97,15 @@ class Stage:
 
     def requires_gradient(self, microbatch: int) -> bool:
         """Whether the output of a microbatch in flight does, or its loss."""
-        return self._held[microbatch].output.requires_grad
+        return self._in_flight[microbatch].output.requires_grad
 
-    def _forward(self, microbatch: int, given: Tensor) -> Tensor:
-        x = given.detach()
+    def _forward(self, microbatch: int, received: Tensor) -> Tensor:
+        x = received.detach()
         x.requires_grad_(self._needs_input_gradient and x.is_floating_point())
         with torch.enable_grad():
             output = self._module(x)
             if not isinstance(output, Tensor):
                 raise ValueError(f"a stage returns one tensor, got {type(output).__name__}")
             root = output if self._loss is None else self._loss(output, microbatch)
-        self._held[microbatch] = Held(x, root)
+        self._in_flight[microbatch] = Activation(x, root)
         return output.detach()
-
-
-def _backward(held: Held, gradient: Tensor | None) -> Tensor | None:
-    if held.output.requires_grad:
-        torch.autograd.backward(held.output, gradient)
-    of_input, held.x.grad = held.x.grad, None
-    return of_input if of_input is not None else _nothing(held.x)
-
-
-def _nothing(x: Tensor) -> Tensor | None:
-    """Return what the stage before gets if the output did not depend on the input."""
-    return torch.zeros_like(x) if x.requires_grad else None

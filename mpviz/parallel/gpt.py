@@ -213,8 +213,8 @@ class CausalSelfAttention(nn.Module):
 
     def cut(self, group: dist.ProcessGroup, **options: Any) -> None:
         """Keep this rank's heads."""
-        self.linear_qkv = ColumnParallelLinear.from_uncut(self.linear_qkv, group, **options)
-        self.linear_proj = RowParallelLinear.from_uncut(self.linear_proj, group, **options)
+        self.linear_qkv = ColumnParallelLinear.from_reference(self.linear_qkv, group, **options)
+        self.linear_proj = RowParallelLinear.from_reference(self.linear_proj, group, **options)
 
 
 def rotated(x: Tensor, base: float = 10000.0) -> Tensor:
@@ -252,8 +252,10 @@ class FeedForward(nn.Module):
     def cut(self, group: dist.ProcessGroup, **options: Any) -> None:
         """Keep this rank's part of the f features inside, of each of the stacked matrices."""
         fc1, stacked = self.linear_fc1, self.stacked
-        self.linear_fc1 = ColumnParallelLinear.from_uncut(fc1, group, stacked=stacked, **options)
-        self.linear_fc2 = RowParallelLinear.from_uncut(self.linear_fc2, group, **options)
+        self.linear_fc1 = ColumnParallelLinear.from_reference(
+            fc1, group, stacked=stacked, **options
+        )
+        self.linear_fc2 = RowParallelLinear.from_reference(self.linear_fc2, group, **options)
 
 
 class TransformerLayer(nn.Module):
@@ -336,7 +338,7 @@ class GPTEmbedding(nn.Module):
 
     def cut(self, group: dist.ProcessGroup, sequence_parallel: bool) -> None:
         """Keep this rank's words, and under sequence parallelism its part of what they give."""
-        self.word_embeddings = VocabParallelEmbedding.from_uncut(
+        self.word_embeddings = VocabParallelEmbedding.from_reference(
             self.word_embeddings, group, reduce_scatter_embeddings=sequence_parallel
         )
         self.dropout.rng.be_rank(group.rank())
@@ -369,7 +371,7 @@ class GPTOutput(nn.Module):
 
     def cut(self, group: dist.ProcessGroup, sequence_parallel: bool) -> None:
         """Keep this rank's words."""
-        self.output_layer = ColumnParallelLinear.from_uncut(
+        self.output_layer = ColumnParallelLinear.from_reference(
             self.output_layer, group, sequence_parallel=sequence_parallel, check=False
         )
         self.first = group.rank() * self.output_layer.weight.shape[0]

@@ -4,8 +4,7 @@ Source: Megatron-LM ``megatron/core/distributed/finalize_model_grads.py`` and
 ``megatron/training/training.py`` (``train_step``).
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +19,12 @@ from torch import Tensor, nn
 from .._checks import divisors, listed
 from ..schedule import Plan
 from ..waits import Awaited, waiting
-from .agreement import described
+from .agreement import LONGEST, described, exchanged
 from .gpt import GPT, MASKED, masked_cross_entropy
 from .optim import clip_grad_norm
-from .pipeline import Run, execute
+from .pipeline import PipelineResult, execute
 from .tensor import reduce_sequence_parallel_gradients
-from .vocab import not_words
+from .vocab import check_words
 
 Groups = Mapping[str, dist.ProcessGroup]
 Stages = Mapping[int, nn.Module]
@@ -42,13 +41,13 @@ class Step:
         The mean over all microbatches of all copies, before the step.
     gradient_norm : float
         Of the whole model, before it was clipped.
-    run : Run
+    run : PipelineResult
         What this rank computed and sent in its pipeline.
     """
 
     loss: float
     gradient_norm: float
-    run: Run
+    run: PipelineResult
 
 
 class Optimizer(Protocol):
@@ -126,8 +125,8 @@ def train_step(
         norm = clip_grad_norm(list(stages.values()), max_norm, tp=groups["tp"], pp=groups["pp"])
         optimizer.step()
     """
-    problem = batch_problem(tokens, targets, stages, plan, groups)
-    everywhere(groups, problem, mark=_checksum(tokens, targets))
+    check = partial(check_batch, tokens, targets, stages, plan, groups)
+    everywhere(groups, check, mark=_checksum(tokens, targets))
     optimizer.zero_grad()
     with gradients_kept(stages):
         run = execute(
@@ -138,7 +137,7 @@ def train_step(
             loss=partial(masked_cross_entropy, group=groups["tp"]),
             group=groups["pp"],
         )
-    loss = everywhere(groups, loss_problem(run, step), loss=run.loss)
+    loss = everywhere(groups, partial(check_losses, run, step), loss=run.loss)
     reduce_embedding_gradients(stages, groups)
     for stage in stages.values():
         reduce_sequence_parallel_gradients(stage, groups["tp"])
@@ -226,57 +225,62 @@ def _gpt(stage: nn.Module) -> GPT:
 # ---- what may go wrong
 
 
-def batch_problem(
+def check_batch(
     tokens: Tensor, targets: Tensor, stages: Stages, plan: Plan, groups: Groups
-) -> str:
-    """Say why a batch fits neither the model nor the layout; nothing if it fits."""
-    config, tp = _gpt(next(iter(stages.values()))).config, groups["tp"].size()
+) -> None:
+    """Raise unless a batch fits the model and the layout."""
+    model, tp, dp = _gpt(next(iter(stages.values()))), groups["tp"].size(), groups["dp"].size()
+    config, counts = model.config, targets != MASKED
     if tokens.ndim != 2 or tokens.shape != targets.shape:
-        return (
+        raise ValueError(
             f"tokens and targets are (sequence, batch) both, got {described(tokens)} and "
             f"{described(targets)}"
         )
-    if problem := not_words(tokens, config.vocab_size):
-        return f"tokens: {problem}"
-    counts = targets != MASKED
-    if problem := not_words(targets[counts], config.vocab_size):
-        return f"targets: {problem}"
+    for name, words in (("tokens", tokens), ("targets", targets[counts])):
+        try:
+            check_words(words, config.vocab_size)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     sequence, batch = tokens.shape
     if sequence > config.sequence:
-        return f"the model sees {config.sequence} tokens at most, got a sequence of {sequence}"
-    sequence_parallel = any(_gpt(stage).sequence_parallel for stage in stages.values())
-    if sequence_parallel and sequence % tp:
+        raise ValueError(
+            f"the model sees {config.sequence} tokens at most, got a sequence of {sequence}"
+        )
+    if model.sequence_parallel and sequence % tp:
         fits = listed(divisors(sequence), " or ")
-        return f"a sequence of {sequence} cannot be cut for tp={tp}; tp may be {fits}"
-    dp, parts = groups["dp"].size(), groups["dp"].size() * plan.microbatches
+        raise ValueError(f"a sequence of {sequence} cannot be cut for tp={tp}; tp may be {fits}")
+    parts = dp * plan.microbatches
     if batch % parts:
-        return (
+        raise ValueError(
             f"a batch of {batch} cannot be dealt to dp={dp} × {plan.microbatches} microbatches; "
             f"a multiple of {parts} can"
         )
-    # (s, batch) → whether any counts, for each microbatch of each copy
-    empty = ~counts.view(sequence, parts, -1).any(dim=2).any(dim=0)
+    empty = ~counts.view(sequence, parts, -1).any(dim=2).any(dim=0)  # (parts)
     if empty.any():
         copy, microbatch = divmod(int(empty.nonzero()[0]), plan.microbatches)
-        return f"all targets of microbatch {microbatch} of copy {copy} are masked: it has no loss"
-    return ""
+        raise ValueError(
+            f"all targets of microbatch {microbatch} of copy {copy} are masked: it has no loss"
+        )
 
 
-def loss_problem(run: Run, step: int) -> str:
-    """Say which loss is not finite; nothing if all are, or are on another rank."""
+def check_losses(run: PipelineResult, step: int) -> None:
+    """Raise if a loss that this rank knows is not finite."""
     for microbatch, loss in enumerate(run.losses or ()):
         if not isfinite(loss):
-            return (
+            raise ValueError(
                 f"step {step}: the loss of microbatch {microbatch} is {loss} on rank "
                 f"{dist.get_rank()}; no parameter changed"
             )
-    return ""
 
 
 def everywhere(
-    groups: Groups, problem: str = "", *, loss: float | None = None, mark: int = 0
+    groups: Groups,
+    check: Callable[[], object] | None = None,
+    *,
+    loss: float | None = None,
+    mark: int = 0,
 ) -> float:
-    """Raise on every rank what any of them found; else return the mean of the copies' losses.
+    """Raise on every rank what a check finds on any; else return the mean of the copies' losses.
 
     A rank that raised alone would leave the others to wait for it. So each writes a note, which
     first the ranks of its model copy read, then those of the other copies. Notes go through the
@@ -286,16 +290,26 @@ def everywhere(
     ----------
     groups : mapping of str to ProcessGroup
         All groups of this rank.
-    problem : str
-        Why this rank cannot go on; empty if it can.
+    check : callable, optional
+        Raises ``ValueError`` when this rank cannot go on.
     loss : float, optional
         Of this copy, where it is known.
     mark : int
         Must be the same on all ranks: of the batch.
+
+    Raises
+    ------
+    ValueError
+        On every rank the same, that of the first rank that has one.
     """
-    losses = [] if loss is None else [loss]
+    problem, losses = "", [] if loss is None else [loss]
+    try:
+        if check is not None:
+            check()
+    except ValueError as error:
+        problem = f"{error}"[:LONGEST]
     for kind in ("tp-pp", "dp-cp"):
-        notes = _exchanged([problem[:_LONGEST], mark, *losses[:1]], groups[kind])
+        notes = _notes(groups[kind], [problem, mark, *losses[:1]])
         ranks = dist.get_process_group_ranks(groups[kind])
         different = [
             f"ranks {ranks[0]} and {rank} were given different batches; all take the whole batch"
@@ -309,17 +323,9 @@ def everywhere(
     return sum(losses) / len(losses) if losses else 0.0
 
 
+def _notes(group: dist.ProcessGroup, note: list[Any]) -> list[list[Any]]:
+    return waiting(Awaited("agree", group), lambda: exchanged(group, note))
+
+
 def _checksum(*tensors: Tensor) -> int:
-    return crc32(b"".join(one.contiguous().numpy().tobytes() for one in tensors))
-
-
-def _exchanged(note: list[Any], group: dist.ProcessGroup) -> list[list[Any]]:
-    """Return the notes of all ranks of a group."""
-    mine = torch.frombuffer(bytearray(json.dumps(note).encode().ljust(_ROOM)), dtype=torch.uint8)
-    notes = [torch.empty_like(mine) for _ in range(group.size())]
-    waiting(Awaited("agree", group), lambda: group.allgather([notes], [mine]).wait())
-    return [json.loads(bytes(theirs.tolist())) for theirs in notes]
-
-
-_ROOM, _LONGEST = 2048, 256
-"""Bytes of a note, and characters of a problem in it: JSON makes six bytes of some."""
+    return crc32(b"".join(tensor.contiguous().numpy().tobytes() for tensor in tensors))

@@ -137,3 +137,29 @@ def caught(call):
     layout = "parallel.init(ParallelLayout(gpus_per_node=8, cp=2)).groups"
     expected = "each rank attends to the whole sequence: cp must be 1, got 2"
     assert set(world.cell(call.format(config, layout))) == {expected}
+
+
+# ---- new weights
+
+
+def test_every_matrix_begins_with_numbers_of_its_own():
+    model = GPT(GPTConfig(num_layers=4, tied=False))
+    matrices = {name: p for name, p in model.named_parameters() if p.ndim == 2}
+    assert len({p.flatten()[0].item() for p in matrices.values()}) == len(matrices) == 4 * 4 + 3
+    for name, matrix in matrices.items():
+        before_sum = name.endswith(("linear_proj.weight", "linear_fc2.weight"))
+        expected = 0.02 / 8**0.5 if before_sum else 0.02  # of 2 sums in each of 4 layers
+        assert matrix.std().item() == pytest.approx(expected, rel=0.1), name
+    for name, p in model.named_parameters():
+        if p.ndim == 1:
+            assert set(p.tolist()) == {0.0 if name.endswith("bias") else 1.0}, name
+
+
+def test_a_seed_and_a_padding_change_what_they_say():
+    def words(**options):
+        return next(GPT(GPTConfig(vocab_size=30, **options)).parameters())
+
+    assert not words().equal(words(seed=1))
+    assert words(vocab_multiple=8).shape[0] == 32
+    assert words(vocab_multiple=8)[:30].equal(words())
+    assert words(vocab_multiple=8)[30:].count_nonzero() == 0

@@ -519,6 +519,16 @@ WRITTEN = {
         ),
         (lambda total, piece, latency, bandwidth: 0.0, "returns 0.0, and should return 0.0027"),
     ],
+    "warm_up": [
+        (lambda rank, pp, m: pp - 1 - rank, "a forward that does not exist"),
+        (lambda rank, pp, m: pp - rank, "the first of a pair"),
+        (lambda rank, pp, m: min(m, pp - rank), "the first of a pair"),
+        (lambda rank, pp, m: rank, "The other way round"),
+        (lambda rank, pp, m: min(m, rank), "The other way round"),
+        (lambda rank, pp, m: m, "That is GPipe"),
+        (lambda rank, pp, m: 3 - rank, "the loop above"),
+        (lambda rank, pp, m: 0, "answer(0, 2, 1) returns 0, and should return 1"),
+    ],
     "largest_tp": [
         (lambda gpus, heads, kv: gcd(gpus, heads), "forgets the KV heads"),
         (lambda gpus, heads, kv: gcd(heads, kv), "forgets the node"),

@@ -9,27 +9,34 @@
 - `outcomes`: what became of each rank of a run, the cause in front;
 - `traffic`: who sent how much to whom;
 - `timeline`, `timelines`: who did what when; of a pipeline, its chart;
+- `memory`, `owned`, `backward`: what a rank holds, what it owns, what hides what;
 - `product`, `block`: matrices cut over tensor-parallel ranks, and the layer they are in.
 """
 
 from .canvas.picture import Picture
+from .charts.bars import memory
+from .charts.overlap import backward
+from .charts.ownership import owned
 from .gantt.timelines import timeline, timelines
+from .grids.cut_model import pieces
 from .grids.grid import cluster, grid
-from .grids.groups import compare, groups
 from .grids.messages import traffic
-from .grids.pieces import pieces
+from .grids.process_groups import compare, groups
 from .grids.values import outcomes, values
 from .tensor.block import block
 from .tensor.product import product
 
 __all__ = [
     "Picture",
+    "backward",
     "block",
     "cluster",
     "compare",
     "grid",
     "groups",
+    "memory",
     "outcomes",
+    "owned",
     "pieces",
     "product",
     "timeline",

@@ -22,7 +22,7 @@ from .lesson03 import (
 )
 from .lesson04 import mean_of_those_with_data, ring_bytes, sum_on_rank_five
 from .lesson05 import backward_of_g, bytes_of_a_layer, rows_first
-from .lesson06 import bubble_in_percent, exchange, plan_by_hand
+from .lesson06 import bubble_in_percent, exchange, plan_by_hand, warm_up
 from .verdict import Verdict
 
 __all__ = [
@@ -49,4 +49,5 @@ __all__ = [
     "same_parameters",
     "sum_on_rank_five",
     "time_in_pieces",
+    "warm_up",
 ]

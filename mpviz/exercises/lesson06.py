@@ -6,6 +6,7 @@ from typing import Any
 from .. import schedule
 from ..layout import ParallelLayout
 from ..timeline import simulate
+from .functions import judged_function
 from .ranks import lend, no_function, tried
 from .verdict import Verdict, exercise, judged_number
 
@@ -36,6 +37,38 @@ def bubble_in_percent(answer: object) -> Verdict:
             round(100 * 8 / 24): "That is p/m. How many of the p stages does a rank wait for, and "
             "of how many steps is that a share?",
             round(100 * 8 / 32): "Rank 7 waits for 7 stages before it, not for 8.",
+        },
+    )
+
+
+@exercise
+def warm_up(answer: object) -> Verdict:
+    """Write how many forwards a rank of 1F1B does before its forwards and backwards alternate.
+
+    >>> warm_up(lambda rank, pp, microbatches: microbatches)
+    ✗ That is GPipe: all forwards first.
+    """
+    cases = [(r, pp, m) for pp in (1, 2, 4, 8) for m in (1, 2, 4, 16) for r in range(pp)]
+    return judged_function(
+        answer,
+        lambda rank, pp, microbatches: min(microbatches, pp - 1 - rank),
+        cases,
+        f"Right for all {len(cases)} ranks tried. Megatron's line is the same: "
+        f"num_warmup_microbatches.",
+        {
+            lambda rank, pp, microbatches: pp - 1 - rank: "Right where there are microbatches "
+            "enough. Rank 0 of 4 with 2 of them would start a forward that does not exist.",
+            lambda rank, pp, microbatches: pp - rank: "Its last forward is the first of a pair: "
+            "one forward, one backward. Rank 3 of 4 has no warm-up.",
+            lambda rank, pp, microbatches: min(microbatches, pp - rank): "Its last forward is the "
+            "first of a pair: one forward, one backward. Rank 3 of 4 has no warm-up.",
+            lambda rank, pp, microbatches: rank: "The other way round: the last rank can begin its "
+            "first backward at once, rank 0 waits longest.",
+            lambda rank, pp, microbatches: min(microbatches, rank): "The other way round: the last "
+            "rank can begin its first backward at once, rank 0 waits longest.",
+            lambda rank, pp, microbatches: microbatches: "That is GPipe: all forwards first.",
+            lambda rank, pp, microbatches: 3 - rank: "That is the loop above, of 4 ranks. Here pp "
+            "may be any number.",
         },
     )
 

@@ -8,6 +8,11 @@ notebook and under ``torchrun`` on many machines.
 - `transformer`: `ParallelMLP`, `ParallelAttention`;
 - `reference`: `MLP`, `SelfAttention`: the same on one process;
 - `vocab`: `VocabParallelEmbedding`, `vocab_parallel_cross_entropy`;
+- `data`: `DistributedDataParallel`, `copies_agree`;
+- `zero`: `DistributedOptimizer` and `fully_shard`: ZeRO 1, 2 and 3;
+- `optim`: `Adam`, and clipping by the norm of all gradients;
+- `gpt`: `GPT`, `gpt_stage`; `random`: the seeds of its dropout;
+- `training`: `train_step`, and each of its lines;
 - `agreement`: ranks compare what they were given before they rely on it.
 
 Examples
@@ -31,6 +36,7 @@ from .collectives import (
     scatter_to_sequence_parallel_region,
     scatter_to_tensor_model_parallel_region,
 )
+from .data import DistributedDataParallel, copies_agree
 from .gpt import (
     GPT,
     MASKED,
@@ -58,6 +64,7 @@ from .training import (
 )
 from .transformer import ParallelAttention, ParallelMLP
 from .vocab import VocabParallelEmbedding, vocab_parallel_cross_entropy
+from .zero import DistributedOptimizer, full_state_dict, fully_shard, held_bytes
 
 __all__ = [
     "GPT",
@@ -65,6 +72,8 @@ __all__ = [
     "MLP",
     "Adam",
     "ColumnParallelLinear",
+    "DistributedDataParallel",
+    "DistributedOptimizer",
     "GPTConfig",
     "ParallelAttention",
     "ParallelMLP",
@@ -77,10 +86,14 @@ __all__ = [
     "VocabParallelEmbedding",
     "average_gradients",
     "clip_grad_norm",
+    "copies_agree",
     "copy_to_tensor_model_parallel_region",
+    "full_state_dict",
+    "fully_shard",
     "gather_from_sequence_parallel_region",
     "gather_from_tensor_model_parallel_region",
     "gpt_stage",
+    "held_bytes",
     "init",
     "masked_cross_entropy",
     "microbatches",

@@ -3,10 +3,12 @@
 - `symbols`: pieces and copies of the model, and their marks;
 - `layers`: which layers a pipeline rank holds, and all that one rank holds;
 - `cuts`: how a matrix lies on the ranks: whole, cut, or as partial sums;
-- `operators`, `blocks`: a layer cut over tp ranks: its products, with f and g between them.
+- `operators`, `blocks`: a layer cut over tp ranks: its products, with f and g between them;
+- `buckets`: parameters in buffers, and the shard of each that a rank owns.
 """
 
 from .blocks import Block, attention, column_parallel, mlp, row_parallel
+from .buckets import Bucket, buckets_of
 from .cuts import Cut, cut, times
 from .layers import Shard, held_by, layers_of
 from .operators import Collective, Local, Operator, Product, product
@@ -15,6 +17,7 @@ from .symbols import SYMBOLS, copy_of, label, letters, piece_of, subscript, symb
 __all__ = [
     "SYMBOLS",
     "Block",
+    "Bucket",
     "Collective",
     "Cut",
     "Local",
@@ -22,6 +25,7 @@ __all__ = [
     "Product",
     "Shard",
     "attention",
+    "buckets_of",
     "column_parallel",
     "copy_of",
     "cut",

@@ -8,10 +8,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from draw.pipelines import PIPELINES
+from draw.test_charts import STAGES, overlapped
 from draw.test_legible import CHARTS, CORNER_CASES, DRAWINGS, PIECES, SHARDS, TENSOR_PARALLEL
 
-from mpviz import ParallelLayout
+from mpviz import ParallelLayout, draw
 from mpviz.draw import Picture
+from mpviz.shards import buckets_of
 
 FOLDER = Path(__file__).parents[2] / ".screenshots" / "pictures"
 
@@ -35,6 +37,11 @@ def main() -> None:
             save(f"{name} tp{tp}{sp}", make_shards(tp, sequence_parallel))
     for (pipeline, timeline), (chart, make_chart) in product(PIPELINES.items(), CHARTS.items()):
         save(f"{pipeline} {chart}", make_chart(timeline()))
+    save("memory of the stages of zero", draw.memory(STAGES, capacity=80e9))
+    shapes = {"0.weight": (16, 12), "0.bias": (16,), "2.weight": (10, 16), "2.bias": (10,)}
+    for dp in (1, 2, 4, 64):
+        save(f"owned dp{dp}", draw.owned(buckets_of(shapes, dp, full=170)))
+        save(f"backward dp{dp}", draw.backward(overlapped(dp)))
     print(f"{len(list(FOLDER.glob('*.png')))} pictures in {FOLDER}")
 
 

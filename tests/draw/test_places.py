@@ -12,7 +12,8 @@ from strategies import dense_layouts, layouts
 from mpviz import ParallelLayout, draw, presets, shards
 from mpviz.draw.canvas.scene import Box, Curve, Label, Raster
 from mpviz.draw.canvas.theme import CROSSING, MAX_WIDTH, PALETTE, PAPER, fill
-from mpviz.draw.grids.board import EMPTY, cluster_board, grid_board
+from mpviz.draw.grids.arrange import cluster_board, grid_board
+from mpviz.draw.grids.board import EMPTY
 
 SLIDE = presets.SLIDE.layout
 HERE = 13  # vermillion

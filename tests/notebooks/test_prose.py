@@ -403,7 +403,7 @@ def test_gloo_does_not_compare_what_the_ranks_bring():
         ("05", 6, "Sequence parallelism"),  # named beside --sequence-parallel
         ("06", 3, "1F1B"),  # whose plan is measured
         ("06", 5, "Interleaved: less bubble, more messages"),  # named where messages cross nodes
-        ("06", 6, "Zero bubble"),  # named by the check of exercise 2
+        ("06", 6, "Zero bubble"),  # named by the check of exercise 3
     ],
 )
 def test_a_section_that_is_named_is_the_one_meant(lesson, section, about):

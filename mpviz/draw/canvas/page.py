@@ -1,6 +1,6 @@
 """The page: panels below or beside one another under a title, with notes, and their text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from .glyphs import width_of
 from .picture import Picture
 from .scene import Box, Item, Label, Scene, shifted
-from .theme import MAX_WIDTH, NORMAL, QUIET, RGB, SMALL, TITLE, edge_of, ink_on
+from .theme import NORMAL, QUIET, RGB, SMALL, TITLE, ink_on
 
 
 class Panel(NamedTuple):
@@ -65,21 +65,6 @@ def heading(words: str, part: Panel) -> Panel:
     return Panel([name, *shifted(items, 0, _HEADING)], width, _HEADING + height)
 
 
-def swatches(named: Mapping[RGB, str]) -> Panel:
-    """Return a line of colours with what each stands for."""
-    items: list[Item] = []
-    x, y, right = 0.0, 0.0, 0.0
-    for color, words in named.items():
-        width = 15 + width_of(words, SMALL)
-        if x and x + width > MAX_WIDTH:
-            x, y = 0.0, y + _LINE
-        items.append(Box(x, y, 10, 10, color, edge_of(color)))
-        items.append(Label(x + 15, y + 5, words, SMALL))
-        right = max(right, x + width)
-        x += width + 18
-    return Panel(items, right, y + 10)
-
-
 def chip_of(x: float, y: float, tag: str, ground: RGB, size: float) -> tuple[Box, Label]:
     """Return a tag on a ground of its own, around a point."""
     width, height = width_of(tag, size, bold=True) + 5, size + 1.5
@@ -99,7 +84,16 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def elided(count: int, most: int) -> list[int | None]:
-    """Return the numbers below ``count``; None stands for those left out of the middle."""
+    """Return the numbers below ``count``; None stands for those left out of the middle.
+
+    >>> elided(64, most=4)
+    [0, 1, None, 63]
+    """
     if count <= most:
         return list(range(count))
     return [*range(most - 2), None, count - 1]
+
+
+def elided_words(words: Sequence[str], most: int) -> list[str]:
+    """Return the words; of more than ``most``, an ellipsis for those left out of the middle."""
+    return ["…" if n is None else words[n] for n in elided(len(words), most)]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from .scene import Box, Curve, Label, Raster, Scene
-from .theme import FRAME, PAPER, RGB, ink_on, mixed
+from .theme import FRAME, PAPER, RGB, ink_on, mixed, to_bytes
 
 _MOST = 256
 
@@ -29,7 +29,7 @@ def palette_of(scene: Scene) -> list[int]:
         for raster in scene.of(Raster)
         for red, green, blue in raster.colors
     ]
-    plain = dict.fromkeys(map(_bytes, dict.fromkeys(flat)))
+    plain = dict.fromkeys(map(to_bytes, dict.fromkeys(flat)))
     pairs = (list(texts), [*edges, *strokes])
     for steps, every in _FINENESS:
         room = _MOST - len(plain)
@@ -43,7 +43,7 @@ def palette_of(scene: Scene) -> list[int]:
             for each, pair in zip(steps, pairs, strict=True)
             for blend in _between(pair[::every], each)
         ]
-        colors = plain | dict.fromkeys(map(_bytes, blends))
+        colors = plain | dict.fromkeys(map(to_bytes, blends))
         if len(colors) <= _MOST:
             return [value for color in colors for value in color]
     return []
@@ -53,7 +53,3 @@ def _between(pairs: Iterable[tuple[RGB, RGB]], steps: int) -> list[RGB]:
     """Return the blends that soft edges make of two colours."""
     shares = [step / (steps + 1) for step in range(1, steps + 1)]
     return [mixed(one, other, share) for one, other in pairs for share in shares]
-
-
-def _bytes(color: RGB) -> tuple[int, ...]:
-    return tuple(round(255 * value) for value in color)

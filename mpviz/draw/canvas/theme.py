@@ -3,6 +3,8 @@
 Colour never stands alone: each coloured cell also carries a symbol, a label or a rank.
 """
 
+from functools import lru_cache
+
 RGB = tuple[float, float, float]
 
 MAX_WIDTH = 680.0
@@ -13,6 +15,9 @@ SMALL, NORMAL, TITLE, SYMBOL = 9.0, 10.0, 13.0, 19.0
 
 TICK = 4.0
 """Length of a mark on an axis."""
+
+PIXELS_PER_POINT = 192 / 72
+"""Of a picture in a notebook; the sides of a raster's cells are whole pixels."""
 
 INK: RGB = (0.13, 0.13, 0.13)
 QUIET: RGB = (0.36, 0.36, 0.36)
@@ -44,6 +49,8 @@ PALETTE: tuple[RGB, ...] = tuple(
 )
 
 _TINTS = (0.48, 0.24, 0.74)
+SWATCHES = len(PALETTE) * len(_TINTS)
+"""Distinct backgrounds; more pieces, copies or groups use them again from the start."""
 
 
 def mixed(color: RGB, other: RGB, share: float) -> RGB:
@@ -68,6 +75,12 @@ def edge_of(face: RGB) -> RGB:
     return _EDGES.get(face, QUIET)
 
 
+def to_bytes(color: RGB) -> tuple[int, int, int]:
+    """Return red, green and blue as 0 … 255."""
+    red, green, blue = (round(255 * value) for value in color)
+    return red, green, blue
+
+
 def luminance(color: RGB) -> float:
     """Return the relative luminance of WCAG 2, 0 … 1."""
     red, green, blue = (
@@ -82,9 +95,10 @@ def contrast(one: RGB, other: RGB) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
+@lru_cache(maxsize=1024)
 def ink_on(background: RGB) -> RGB:
     """Return the text colour that reads best on a background."""
     return max((INK, PAPER), key=lambda ink: contrast(ink, background))
 
 
-_EDGES = {fill(index): edge(index) for index in range(len(PALETTE) * len(_TINTS))}
+_EDGES = {fill(index): edge(index) for index in range(SWATCHES)}

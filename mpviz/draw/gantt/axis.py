@@ -8,12 +8,10 @@ import numpy as np
 
 from ..canvas.glyphs import width_of
 from ..canvas.scene import Item, Label, stroke
-from ..canvas.theme import MAX_WIDTH, QUIET, SMALL
+from ..canvas.theme import MAX_WIDTH, PIXELS_PER_POINT, QUIET, SMALL
 from .action_table import ActionTable, Floats, time_unit
 
 AXIS_HEIGHT = 18.0
-PIXELS_PER_POINT = 192 / 72
-"""Of the sharp screen for which rasters are made."""
 
 _HEAD_GAP = 8.0
 _MOST_TICKS = 10

@@ -4,9 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..canvas.scene import Raster
-from ..canvas.theme import PAPER, RGB
+from ..canvas.theme import PAPER, PIXELS_PER_POINT, to_bytes
 from .action_table import KIND_ORDER, ActionTable, Floats
-from .axis import PIXELS_PER_POINT
 from .frame import Frame
 from .style import BUBBLE, held_face
 
@@ -72,9 +71,4 @@ def _raster(image: NDArray[np.uint8], table: ActionTable, frame: Frame) -> Raste
     colors += [style.edge(kind) for kind in kinds]
     width, height = table.seconds * axis.scale, table.pp * frame.rows.pitch
     flat = image.reshape(-1, image.shape[2])
-    return Raster(axis.left, 0, width, height, flat, tuple(map(_bytes, colors)))
-
-
-def _bytes(color: RGB) -> tuple[int, int, int]:
-    red, green, blue = (round(255 * value) for value in color)
-    return red, green, blue
+    return Raster(axis.left, 0, width, height, flat, tuple(map(to_bytes, colors)))

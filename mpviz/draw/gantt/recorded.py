@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 
 from ...timeline import Event
 from ..canvas.glyphs import width_of
-from ..canvas.page import Panel, aligned, page, swatches
+from ..canvas.legend import swatches
+from ..canvas.limits import check_rows
+from ..canvas.page import Panel, aligned, page
 from ..canvas.picture import Picture
 from ..canvas.scene import Box, Item, Label
-from ..canvas.theme import FRAME, MAX_WIDTH, RGB, SMALL, edge_of, fill, ink_on
-from ..grids.board import check_rows
-from ..grids.cells import SWATCHES
+from ..canvas.theme import FRAME, MAX_WIDTH, RGB, SMALL, SWATCHES, edge_of, fill, ink_on
 from .axis import AXIS_HEIGHT, Axis
 
 _TRACK, _ROW_GAP = 16.0, 6.0

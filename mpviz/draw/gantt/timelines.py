@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from matplotlib.axes import Axes
 
 from ...timeline import Event, Timeline
+from ..canvas.limits import check_rows
 from ..canvas.page import Panel, page
 from ..canvas.picture import Picture
-from ..grids.board import check_rows
 from .action_table import ActionTable
 from .axis import RankRows
 from .chart import chart, strip
-from .chart_legend import legend
+from .chart_legend import chart_legend
 from .frame import Frame
 from .recorded import operations
 from .timetable import timetable
@@ -148,7 +148,7 @@ def _charts(
             parts.append(strip(table, frame.strip))
         lines += [result] if table.unit else [name] if name else []
         lines += timetable(table, at, activations=activations)
-    parts.append(legend(frame, tables, activations=activations))
+    parts.append(chart_legend(frame, tables, activations=activations))
     sizes = {table.sizes for table in tables}
     words = [title or " above ".join(named), *(sizes if len(sizes) == 1 else ())]
     heading = ": ".join(filter(None, words))

@@ -1,4 +1,4 @@
-"""From a board and its colours to a picture and its twin in text."""
+"""From a board and the looks of its cells to their items, and to the text twin."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..canvas.glyphs import width_of
-from ..canvas.page import Panel, aligned, chip_of, elided
+from ..canvas.page import Panel, aligned, chip_of, elided, elided_words
 from ..canvas.scene import Box, Item, Label, Raster, stroke
 from ..canvas.theme import (
     FAINT_EDGE,
@@ -19,16 +19,15 @@ from ..canvas.theme import (
     QUIET,
     RGB,
     SMALL,
+    SWATCHES,
     SYMBOL,
     TICK,
     edge_of,
     fill,
     ink_on,
+    to_bytes,
 )
-from .board import EMPTY, Board
-
-SWATCHES = 24
-"""Distinct backgrounds; more pieces or groups use them again from the start."""
+from .board import CELL_GAP, EMPTY, Board, Frame
 
 FILLS = tuple(fill(index) for index in range(SWATCHES))
 
@@ -40,7 +39,7 @@ _MOST_ROWS, _MOST_COLUMNS = 12, 10
 
 
 @dataclass(frozen=True)
-class Skin:
+class CellStyle:
     """How each rank's cell looks.
 
     Attributes
@@ -49,6 +48,8 @@ class Skin:
         Which of ``colors`` its background has, or `FADED`.
     label : callable
         The large text of a rank.
+    text : callable, optional
+        What stands for a rank in the text twin; by default its label, number and tag.
     tags : mapping from rank to str
         A short mark in the cell's corner.
     chips : mapping from rank to (red, green, blue)
@@ -65,6 +66,7 @@ class Skin:
 
     color: NDArray[np.uint8]
     label: Callable[[int], str]
+    text: Callable[[int], str] | None = None
     tags: Mapping[int, str] = field(default_factory=dict)
     chips: Mapping[int, RGB] = field(default_factory=dict)
     bold: Collection[int] = ()
@@ -74,10 +76,11 @@ class Skin:
 
     def word(self, rank: int) -> str:
         """Return what stands for a rank in the text twin."""
+        if self.text is not None:
+            return self.text(rank)
         if self.color[rank] == FADED:
             return "·"
-        tag = f" {self.tags[rank]}" if rank in self.tags else ""
-        return f"{self.label(rank)} {rank}{tag}"
+        return f"{self.label(rank)} {rank} {self.tags.get(rank, '')}".rstrip()
 
 
 def cycled(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -85,60 +88,56 @@ def cycled(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
     return (indices % SWATCHES).astype(np.uint8)
 
 
-def cells(board: Board, skin: Skin, under: Sequence[Item] = ()) -> Panel:
-    """Return the items of a board, with its width and height; ``under`` lies below its cells."""
+def cells(board: Board, style: CellStyle, under: Sequence[Item] = ()) -> Panel:
+    """Return the cells of a board with their titles; ``under`` lies below the cells."""
     if board.fine:
-        return Panel([*_fine_titles(board), _pixels(board, skin)], *board.size)
+        titles = _axes(board) if len(board.blocks) == 1 else _line_titles(board)
+        return Panel([*titles, _pixels(board, style)], *board.size)
     items = _titles(board)
     if board.framed:
-        items += [Box(*around, FRAME, FAINT_EDGE) for around in board.enclosures()]
+        enclosures = (board.around(n, wider=CELL_GAP) for n in range(len(board.blocks)))
+        items += [Box(*enclosure, FRAME, FAINT_EDGE) for enclosure in enclosures]
     items += under
     for rank, frame in board.frames.items():
-        items += _cell(board, skin, rank, frame)
+        items += _cell(board, style, rank, frame)
     return Panel(items, *board.size)
 
 
-def _pixels(board: Board, skin: Skin) -> Raster:
-    count = len(skin.colors)
-    colors = [*map(_bytes, skin.colors), _bytes(_FADED_PIXEL), _bytes(PAPER)]
-    color = np.minimum(skin.color, count).astype(np.uint8)  # FADED is the first after the colours
+def _pixels(board: Board, style: CellStyle) -> Raster:
+    count = len(style.colors)
+    color = np.minimum(style.color, count).astype(np.uint8)  # FADED: the first after the colours
     image = board.image(color, background=count + 1)
-    ranks = board.image(np.arange(len(skin.color)), background=EMPTY)
-    left, top = board.origin(0)
+    ranks = board.image(np.arange(len(style.color)), background=EMPTY)
     rows, columns = image.shape
-    width, height = columns * board.cell[0], rows * board.cell[1]
-    return Raster(left, top, width, height, image, tuple(colors), ranks)
+    size = columns * board.cell[0], rows * board.cell[1]
+    colors = map(to_bytes, (*style.colors, _FADED_PIXEL, PAPER))
+    return Raster(*board.origin(0), *size, image, tuple(colors), ranks)
 
 
-def _bytes(color: RGB) -> tuple[int, int, int]:
-    red, green, blue = (round(255 * value) for value in color)
-    return red, green, blue
-
-
-def _cell(board: Board, skin: Skin, rank: int, frame: Sequence[float]) -> list[Item]:
+def _cell(board: Board, style: CellStyle, rank: int, frame: Frame) -> list[Item]:
     x, y, width, height = frame
-    index, inset = int(skin.color[rank]), skin.inset
-    faded = index == FADED
-    face = PAPER if faded else skin.colors[index]
-    border = FAINT_EDGE if faded else face if board.low else edge_of(face)
+    middle, inset = x + width / 2, style.inset
+    faded = style.color[rank] == FADED
+    face = PAPER if faded else style.colors[style.color[rank]]
     ink = QUIET if faded else ink_on(face)
+    border, line = FAINT_EDGE if faded else face if board.low else edge_of(face), 1.0
+    if rank in style.bold:
+        border, line = INK, 2.2
     shape = (x + inset, y + inset, width - 2 * inset, height - 2 * inset)
-    border, line = (INK, 2.2) if rank in skin.bold else (border, 1.0)
     cell: list[Item] = [Box(*shape, face, border, line, rank=rank)]
     if board.low:
-        return [*cell, Label(x + width / 2, y + height / 2, str(rank), SMALL, ink, "center")]
+        return [*cell, Label(middle, y + height / 2, str(rank), SMALL, ink, "center")]
     cell.append(Label(x + 4, y + 7.5, str(rank), SMALL, ink))
-    tag = skin.tags.get(rank, "")
+    tag, chip = style.tags.get(rank, ""), style.chips.get(rank)
     if board.roomy:
-        cell.append(Label(x + width / 2, y + 22, skin.label(rank), skin.size, ink, "center"))
-        inside = 4 + (2.5 if rank in skin.chips else 0)
-        corner = x + width - inside - width_of(tag, SMALL, bold=True) / 2
-        cell += _tagged(corner, y + 8, tag, skin.chips.get(rank), ink, SMALL)
+        cell.append(Label(middle, y + 22, style.label(rank), style.size, ink, "center"))
+        inside = 4 + (2.5 if chip else 0) + width_of(tag, SMALL, bold=True) / 2
+        cell += _tagged(x + width - inside, y + 8, tag, chip, ink, SMALL)
     elif tag:
         # No room for both: what the picture is about comes first.
-        cell += _tagged(x + width / 2, y + 19, tag, skin.chips.get(rank), ink, NORMAL)
+        cell += _tagged(middle, y + 19, tag, chip, ink, NORMAL)
     else:
-        cell.append(Label(x + width / 2, y + 19, skin.label(rank), NORMAL, ink, "center"))
+        cell.append(Label(middle, y + 19, style.label(rank), NORMAL, ink, "center"))
     return cell
 
 
@@ -167,11 +166,9 @@ def _titles(board: Board) -> list[Item]:
     return items
 
 
-def _fine_titles(board: Board) -> list[Item]:
-    """Return which blocks stand in each line, or of a single block its two axes."""
-    if len(board.blocks) == 1:
-        return _axes(board)
-    _, pitch = board.fine_pitch
+def _line_titles(board: Board) -> list[Item]:
+    """Return which blocks of pixels stand in each line."""
+    _, pitch = board.pitch
     middle = board.cell[1] * board.blocks.shape[1] / 2
     items: list[Item] = []
     for row in range(0, board.down, max(1, ceil(1.3 * NORMAL / pitch))):
@@ -208,12 +205,11 @@ def _round_places(count: int, apart: float) -> range:
 # ---- the twin in text
 
 
-def table(board: Board, skin: Skin) -> str:
+def table(board: Board, style: CellStyle) -> str:
     """Return the board in characters; of a large one, its corners."""
     count, rows, _ = board.blocks.shape
     lines = [["", "", *board.column_titles]] if board.column_titles else []
-    wanted = elided(count * rows, _MOST_ROWS if board.fine else count * rows)
-    for line in wanted:
+    for line in elided(count * rows, _MOST_ROWS if board.fine else count * rows):
         if line is None:
             lines.append(["⋮"])
             continue
@@ -221,12 +217,7 @@ def table(board: Board, skin: Skin) -> str:
         name = board.block_title(block) if row == 0 else ""
         ranks = [int(rank) for rank in board.blocks[block, row] if rank != EMPTY]
         title = board.row_titles[row] if board.row_titles else ""
-        lines.append([name, title, *map(skin.word, ranks)])
+        lines.append([name, title, *map(style.word, ranks)])
     if board.fine:
-        lines = [_shortened(line) for line in lines]
+        lines = [elided_words(line, _MOST_COLUMNS) for line in lines]
     return aligned(lines)
-
-
-def _shortened(line: list[str]) -> list[str]:
-    kept = elided(len(line), _MOST_COLUMNS)
-    return ["…" if index is None else line[index] for index in kept]

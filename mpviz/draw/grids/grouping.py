@@ -1,5 +1,6 @@
 """The groups of one kind as a drawing needs them: who is in which, its name, colour, nodes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,11 +11,11 @@ from ...layout import ParallelLayout
 from ...names import GROUP_KINDS
 from ...rankgrid import Groups
 from ...shards import letters
-from ..canvas.page import aligned
-from ..canvas.theme import PAPER, RGB
-from .board import check_drawable
-from .cells import FADED, FILLS, SWATCHES, Skin, cycled
-from .grid import piece_skin
+from ..canvas.limits import check_drawable
+from ..canvas.page import aligned, elided_words
+from ..canvas.theme import PAPER, RGB, SWATCHES
+from .cells import FADED, FILLS, CellStyle, cycled
+from .piece_style import piece_style
 
 _MOST_LISTED = 16
 _MOST_MEMBERS = 8
@@ -60,7 +61,7 @@ class Grouping:
         return f"{heading}: {meaning}" if meaning and self.focus is None else heading
 
     @property
-    def verdict(self) -> str:
+    def summary(self) -> str:
         """How many of the groups leave their node."""
         count = int(self.crosses.sum())
         return f"{count:,} of {len(self.groups):,} {self.groups.kind} groups cross nodes"
@@ -73,22 +74,24 @@ class Grouping:
         return list(range(min(len(self.groups), _MOST_LISTED)))
 
     @property
-    def lines(self) -> list[str]:
-        """The legend in characters."""
-        rows = []
-        for number in self.listed:
-            members, crossing = self.described(number)
-            rows.append([name_of(number), members, crossing])
+    def more(self) -> str:
+        """How many groups the legend leaves out, in words; nothing when one is looked at."""
         left_out = len(self.groups) - len(self.listed)
-        more = [f"… {left_out:,} more"] if left_out and self.focus is None else []
-        return [*aligned(rows).split("\n"), *more]
+        return f"… {left_out:,} more" if left_out and self.focus is None else ""
+
+    @property
+    def text(self) -> str:
+        """The legend in characters, and how many of the groups leave their node."""
+        rows = [[name_of(number), *self.described(number)] for number in self.listed]
+        return "\n".join(filter(None, [aligned(rows), self.more, self.summary]))
 
     def described(self, number: int) -> tuple[str, str]:
         """Return the members of a group, and the nodes it touches if they are several."""
-        members = _few([str(rank) for rank in self.groups[number]])
-        nodes = np.unique(self.layout.node(self.groups.ranks[number])).tolist()
-        crossing = f"{_CROSSES} nodes {_few([str(node) for node in nodes])}"
-        return members, crossing if self.crosses[number] else ""
+        members = _few(self.groups[number])
+        if not self.crosses[number]:
+            return members, ""
+        nodes = np.unique(self.layout.node(self.groups.ranks[number]))
+        return members, f"{_CROSSES} nodes {_few(nodes)}"
 
     @property
     def linked(self) -> bool:
@@ -112,19 +115,19 @@ class Grouping:
             return _TONES[0]
         return _TONES[number] if self.few else _ONE_TONE
 
-    def skin(self, *, fine: bool) -> Skin:
-        """Return the cells' looks: the piece as ever, and a letter for the group.
+    def style(self, *, fine: bool) -> CellStyle:
+        """Return the looks of cells: the piece as ever, and a letter for the group.
 
         A cell of a few pixels has no room for both, and takes the colour of its group.
         """
-        pieces = piece_skin(self.layout)
+        style = replace(piece_style(self.layout), tags=self._tags)
         inside = self.index >= 0
+        color = cycled(self.index) if fine else style.color
+        color = np.where(inside, color, np.uint8(FADED))
         if fine:
-            color = np.where(inside, cycled(self.index), np.uint8(FADED))
-            return replace(pieces, color=color, colors=FILLS, tags=self._tags)
-        color = np.where(inside, pieces.color, np.uint8(FADED))
+            return replace(style, color=color, colors=FILLS)
         chips = {rank: self.tone(int(self.index[rank])) for rank in self._tags}
-        return replace(pieces, color=color, tags=self._tags, chips=chips, inset=_INSET)
+        return replace(style, color=color, chips=chips, inset=_INSET)
 
     @cached_property
     def _tags(self) -> dict[int, str]:
@@ -149,7 +152,5 @@ def name_of(number: int) -> str:
     return letters(number).lower()
 
 
-def _few(words: list[str]) -> str:
-    if len(words) > _MOST_MEMBERS:
-        words = [*words[: _MOST_MEMBERS - 2], "…", words[-1]]
-    return " ".join(words)
+def _few(numbers: Iterable[int]) -> str:
+    return " ".join(elided_words([str(number) for number in numbers], _MOST_MEMBERS))

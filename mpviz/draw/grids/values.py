@@ -1,20 +1,22 @@
 """A word for each rank, written where the rank sits on the slide grid."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 from ...layout import ParallelLayout
 from ..canvas.glyphs import width_of
-from ..canvas.page import page, swatches
+from ..canvas.legend import swatches
+from ..canvas.limits import check_drawable
+from ..canvas.page import page
 from ..canvas.picture import Picture
-from ..canvas.theme import MAX_WIDTH, NORMAL
-from .board import check_drawable, grid_board
-from .cells import FADED, FILLS, SWATCHES, Skin, cells, table
-from .grid import placed
+from ..canvas.theme import NORMAL, SWATCHES
+from .arrange import grid_board
+from .board import Board
+from .cells import FADED, FILLS, CellStyle, cells, table
+from .closeup import with_closeup
 
 _LONGEST_DRAWN, _LONGEST_WRITTEN = 24, 60
 _NARROWEST, _ROW = 58.0, 40.0
@@ -54,11 +56,9 @@ def values(
     model₁  tp 0  0: 0.5  2: 2.5
             tp 1  1: 0.5  ·
     """
-    check_drawable(layout)
-    skin = _ValueSkin.of(layout, words)
-    board = grid_board(layout, max_width=MAX_WIDTH, cells=(skin.cell,))
+    board, style = _worded(layout, words)
     heading = str(layout) if title is None else title
-    return page(heading, [cells(board, skin)], [note], table(board, skin), ax)
+    return page(heading, [cells(board, style)], [note], table(board, style), ax)
 
 
 def outcomes(
@@ -94,20 +94,16 @@ def outcomes(
             tp 1  1: done             3: done
     ✗ the cause · … waits for another rank
     """
-    check_drawable(layout)
     marks = dict.fromkeys(waiting, _WAITS) | dict.fromkeys(causes, _CAUSE)
-    skin = _ValueSkin.of(layout, states, marks)
-    color = np.full_like(skin.color, FADED)
-    color[list(waiting)] = _LOOKS[_WAITS]
-    color[list(causes)] = _LOOKS[_CAUSE]
-    skin = replace(skin, color=color, bold=frozenset(causes))
-    board = grid_board(layout, max_width=MAX_WIDTH, cells=(skin.cell,))
-    heading = str(layout) if title is None else title
-    shown = [mark for mark in (_CAUSE, _WAITS) if mark in marks.values()]
-    key = swatches({FILLS[_LOOKS[mark]]: f"{mark} {_MEANING[mark]}" for mark in shown})
-    text = [table(board, skin), " · ".join(f"{mark} {_MEANING[mark]}" for mark in shown)]
-    parts = [*placed(board, skin, min(causes or waiting or [0])), key]
-    return page(heading, parts, [], "\n".join(filter(None, text)), ax)
+    board, style = _worded(layout, states, marks)
+    color = np.full_like(style.color, FADED)
+    color[list(marks)] = [_LOOKS[mark] for mark in marks.values()]
+    style = replace(style, color=color, bold=frozenset(causes))
+    shown = {mark: f"{mark} {_MEANING[mark]}" for mark in _LOOKS if mark in marks.values()}
+    key = swatches({FILLS[_LOOKS[mark]]: words for mark, words in shown.items()})
+    text = "\n".join(filter(None, [table(board, style), " · ".join(shown.values())]))
+    parts = [*with_closeup(board, style, min(causes or waiting or [0])), key]
+    return page(str(layout) if title is None else title, parts, [], text, ax)
 
 
 def shortened(word: str, longest: int) -> str:
@@ -119,47 +115,26 @@ def shortened(word: str, longest: int) -> str:
     return word if len(word) <= longest else word[: longest - 1] + "…"
 
 
-def _colors(layout: ParallelLayout, words: Mapping[int, str]) -> NDArray[np.uint8]:
-    in_rank_order = dict.fromkeys(words[rank] for rank in sorted(words))
-    distinct = {word: number for number, word in enumerate(in_rank_order)}
-    colors = np.full(layout.world_size, FADED, np.uint8)
-    for rank, word in words.items():
-        colors[rank] = distinct[word] % SWATCHES
-    return colors
+def _worded(
+    layout: ParallelLayout, words: Mapping[int, str], marks: Mapping[int, str] | None = None
+) -> tuple[Board, CellStyle]:
+    """Return cells that hold the longest word after its mark; those of one word have one colour."""
+    check_drawable(layout)
+    marks = marks or {}
+    for rank in (*words, *marks):
+        layout.check_rank(rank)
+    flat = {rank: " ".join(words[rank].split()) for rank in sorted(words)}
+    distinct = {word: number for number, word in enumerate(dict.fromkeys(flat.values()))}
+    color = np.full(layout.world_size, FADED, np.uint8)
+    color[list(flat)] = [distinct[word] % SWATCHES for word in flat.values()]
+    drawn = {rank: shortened(word, _LONGEST_DRAWN) for rank, word in flat.items()}
+    drawn |= {rank: f"{mark} {drawn.get(rank, '')}".strip() for rank, mark in marks.items()}
 
-
-@dataclass(frozen=True)
-class _ValueSkin(Skin):
-    words: Mapping[int, str] = field(default_factory=dict)
-    marks: Mapping[int, str] = field(default_factory=dict)
-    cell: tuple[float, float] = (_NARROWEST, _ROW)
-
-    @classmethod
-    def of(
-        cls,
-        layout: ParallelLayout,
-        words: Mapping[int, str],
-        marks: Mapping[int, str] | None = None,
-    ) -> "_ValueSkin":
-        """Make cells that hold the longest word; those of one word have one colour."""
-        marks = marks or {}
-        for rank in (*words, *marks):
-            layout.check_rank(rank)
-        flat = {rank: " ".join(word.split()) for rank, word in words.items()}
-        drawn = {rank: shortened(word, _LONGEST_DRAWN) for rank, word in flat.items()}
-        drawn |= {rank: f"{mark} {drawn.get(rank, '')}".strip() for rank, mark in marks.items()}
-        widest = max((width_of(word, NORMAL) for word in drawn.values()), default=0.0)
-        return cls(
-            _colors(layout, flat),
-            lambda rank: drawn.get(rank, ""),
-            size=NORMAL,
-            words=flat,
-            marks=marks,
-            cell=(max(_NARROWEST, widest + 14), _ROW),
-        )
-
-    def word(self, rank: int) -> str:
-        if rank not in self.words:
+    def text(rank: int) -> str:
+        if rank not in flat:
             return "·"
-        mark = f"{self.marks[rank]} " if rank in self.marks else ""
-        return f"{mark}{rank}: {shortened(self.words[rank], _LONGEST_WRITTEN)}"
+        return f"{marks.get(rank, '')} {rank}: {shortened(flat[rank], _LONGEST_WRITTEN)}".lstrip()
+
+    widest = max((width_of(word, NORMAL) for word in drawn.values()), default=0.0)
+    board = grid_board(layout, cells=[(max(_NARROWEST, widest + 14), _ROW)])
+    return board, CellStyle(color, lambda rank: drawn.get(rank, ""), text, size=NORMAL)

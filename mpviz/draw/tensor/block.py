@@ -5,11 +5,11 @@ from matplotlib.axes import Axes
 from ..._checks import listed
 from ...shards import Block, Cut, Operator, times
 from ..canvas.glyphs import width_of
+from ..canvas.limits import check_rows
 from ..canvas.page import Panel, page
 from ..canvas.picture import Picture
 from ..canvas.scene import Box, Label
 from ..canvas.theme import FRAME, QUIET, SMALL, TITLE
-from ..grids.board import check_rows
 from .block_steps import split
 from .elements import Element, arrow, beside, captioned, panel
 from .local_rows import LocalRows

@@ -9,11 +9,11 @@ from ..._checks import listed
 from ...shards import Block, Cut, Operator, Product, times
 from ...shards import product as product_of
 from ..canvas.glyphs import width_of
+from ..canvas.limits import check_rows
 from ..canvas.page import Panel, page
 from ..canvas.picture import Picture
 from ..canvas.scene import Label
 from ..canvas.theme import MAX_WIDTH, NORMAL, QUIET, SMALL, SYMBOL, TITLE
-from ..grids.board import check_rows
 from .block_steps import part_name, split
 from .elements import Element, arrow, below, beside, captioned, panel
 from .matrices import Scale, addend, drawn_ranks, fan_of, lies, matrix

@@ -14,7 +14,7 @@ from ..canvas.page import Panel, aligned, page
 from ..canvas.picture import Picture
 from ..canvas.scene import Box, Curve, Item, Label, stroke
 from ..canvas.theme import INK, MAX_WIDTH, NORMAL, QUIET, RGB, SMALL, SYMBOL, edge_of, ink_on, mixed
-from .grid import piece_colors
+from .piece_style import piece_colors
 
 _WIDTH, _HEIGHT = 440.0, 124.0
 _CUT, _OVERHANG = 8.0, 7.0

@@ -1,0 +1,1 @@
+"""Bars and strips: how much a rank holds, which part of each parameter it owns, what hides what."""

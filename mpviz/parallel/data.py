@@ -1,0 +1,493 @@
+"""Data parallelism: copies of a model that learn from the mean of their gradients.
+
+Sources: Li et al. 2020 (arXiv 2006.15704), PyTorch's DistributedDataParallel, sections 3.2 and 4;
+Megatron-LM ``megatron/core/distributed/distributed_data_parallel.py``.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from weakref import WeakMethod
+from zlib import crc32
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from .._checks import listed, whole_number
+from ..shards import Bucket, buckets_of
+from ..waits import Awaited, waiting
+from .agreement import agreed, check_group, described
+from .collectives import reduce_scatter
+
+_MOST_NAMED = 4
+
+
+class DistributedDataParallel(nn.Module):
+    """A copy of a module whose gradients become the mean over all copies.
+
+    Gradients lie in buckets, in the order in which backward reaches them. As soon as the last
+    gradient of a bucket is there its all-reduce begins, and backward goes on meanwhile.
+
+    Parameters
+    ----------
+    module : Module
+        With the same parameters, in the same order, on every rank. Their values, and the buffers,
+        are taken from the first rank of the group.
+    group : ProcessGroup
+        Everybody who holds a copy: ``groups["dp-cp"]``.
+    bucket_bytes : int
+        Size with which a bucket is full; the parameter that reaches it is the last in it.
+    overlap : bool
+        Whether a bucket leaves during backward. Otherwise all leave after it.
+    check : bool
+        Whether the ranks compare, once for each sum, how often forward was called and which
+        parameters got a gradient: one small all-reduce. On every rank the same.
+
+    Raises
+    ------
+    ValueError
+        On every rank, when the parameters differ in number, order, shape, dtype, or in which are
+        frozen. At the end of a backward, with ``check``, when the ranks have made different numbers
+        of forward passes in training mode since the last: one has left out a backward.
+
+    Notes
+    -----
+    It is the mean over the ranks, whatever each has computed its loss from: with batches of
+    different sizes not the mean over all samples. A parameter without a gradient counts as 0; if no
+    rank has one, its ``.grad`` stays None (without ``check`` it is 0). Frozen parameters and
+    buffers are left alone.
+
+    Examples
+    --------
+    >>> from mpviz import ParallelLayout, World
+    >>> def trained(rank, groups):
+    ...     import torch
+    ...     from mpviz.parallel import DistributedDataParallel
+    ...     model = DistributedDataParallel(torch.nn.Linear(1, 1), groups["dp-cp"])
+    ...     model(torch.tensor([[float(rank)]])).sum().backward()
+    ...     return model.module.weight.grad.item()
+    >>> with World(ParallelLayout(nodes=1, gpus_per_node=2)) as world:
+    ...     list(world.run(trained))
+    [0.5, 0.5]
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        group: dist.ProcessGroup,
+        *,
+        bucket_bytes: int = 25 * 2**20,
+        overlap: bool = True,
+        check: bool = True,
+    ) -> None:
+        super().__init__()
+        self.module, self.group = module, check_group(group)
+        self.overlap, self.check = overlap, check
+        start_equal(module, group)
+        self.buckets = list(_buckets(module, group, whole_number("bucket_bytes", bucket_bytes)))
+        self._after: int | None = 1  # backwards until a gradient is whole; None: not known yet
+        self._by_itself = True  # whether the end of a backward is the end of its gradients
+        self._backward: int | None = None
+        self._sent = self._forwards = 0
+        arrived = WeakMethod(self._arrived)  # else a wrapper that was replaced would go on
+        for number, bucket in enumerate(self.buckets):
+            for n, parameter in enumerate(bucket.parameters):
+                hook = partial(_call_if_alive, arrived, number, n)
+                parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the module returns."""
+        self._forwards += self.training and torch.is_grad_enabled()
+        return self.module(*args, **kwargs)
+
+    # ---- when gradients are whole
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Let gradients add up here; the first backward outside, or `finish`, averages them."""
+        with self._whole_after(None):
+            yield
+
+    @contextmanager
+    def sync_after(self, backwards: int) -> Iterator[None]:
+        """Average what so many backwards add up to, such as those of a pipeline's microbatches.
+
+        A bucket leaves when each of its parameters has got as many gradients; what then has not
+        left does so at the end of the block.
+
+        Examples
+        --------
+        On a rank of a pipeline::
+
+            with model.sync_after(plan.microbatches):
+                pipeline.execute(plan, {stage: model}, …)
+        """
+        try:
+            with self._whole_after(whole_number("backwards", backwards)):
+                yield
+        except BaseException:
+            self._start_over()
+            raise
+        self.finish()
+
+    @contextmanager
+    def _whole_after(self, backwards: int | None) -> Iterator[None]:
+        before = self._after, self._by_itself
+        self._after, self._by_itself = backwards, False
+        try:
+            yield
+        finally:
+            self._after, self._by_itself = before
+
+    def _arrived(self, number: int, n: int) -> None:
+        """Put a gradient that backward has just added to into its bucket."""
+        if self._by_itself:
+            self._finish_with_this_backward()
+        bucket = self.buckets[number]
+        bucket.arrived[n] += self._after is not None
+        bucket.take(n, last=bucket.arrived[n] == self._after)
+        if self.overlap and self._after is not None and bucket.whole(self._after):
+            self._send_in_order()
+
+    def _finish_with_this_backward(self) -> None:
+        backward = torch._C._current_graph_task_id()
+        if backward != self._backward:
+            if self._backward is not None:
+                self._start_over()  # the last one has raised
+            self._backward = backward
+            torch.autograd.Variable._execution_engine.queue_callback(self.finish)
+
+    def _start_over(self) -> None:
+        self._sent, self._backward = 0, None
+        for bucket in self.buckets:
+            bucket.wait()
+            bucket.be_ready()
+
+    def _send_in_order(self) -> None:
+        """Send each bucket that is whole, unless one before it is not: all ranks, in one order."""
+        assert self._after is not None
+        while self._sent < len(self.buckets) and self.buckets[self._sent].whole(self._after):
+            self._send_next()
+
+    def _send_next(self) -> None:
+        bucket = self.buckets[self._sent]
+        if bucket.stage == 2 and self._sent:
+            self.buckets[self._sent - 1].wait()  # whole gradients of two buckets at most
+        bucket.send()
+        self._sent += 1
+
+    def finish(self) -> None:
+        """Send what has not been sent, and wait for all: now the gradients are means."""
+        while self._sent < len(self.buckets):
+            self._send_next()
+        self._sent, self._backward = 0, None
+        used = iter(self._used_anywhere())
+        for bucket in self.buckets:
+            bucket.wait()
+            bucket.keep([next(used) for _ in bucket.parameters])
+
+    def _used_anywhere(self) -> list[bool]:
+        """Return which parameters got a gradient on any rank; raise if one left out a backward."""
+        used = [used or not self.check for bucket in self.buckets for used in bucket.used]
+        if not self.check:
+            return used
+        told = torch.tensor([self._forwards, -self._forwards, *used], device=_device(self.module))
+        self._forwards = 0
+        most, least_negated, *anywhere = _highest(told, self.group).tolist()
+        if most != -least_negated:
+            self._start_over()
+            raise ValueError(
+                f"between two sums of gradients the ranks have made {-least_negated} to {most} "
+                f"forward passes in training: one has left out a backward. A forward that none "
+                f"follows belongs under torch.no_grad()"
+            )
+        return list(map(bool, anywhere))
+
+
+class GradientBucket:
+    """The gradients of some parameters in one buffer, and their mean over a group.
+
+    Parameters
+    ----------
+    plan : Bucket
+        Where each lies.
+    parameters : sequence of Parameter
+        In the order of the plan.
+    group : ProcessGroup
+        Whose mean it is.
+
+    Attributes
+    ----------
+    stage : int
+        Of ZeRO. 0: every rank gets the whole mean (all-reduce). 1: each gets its shard of it
+        (reduce-scatter), and keeps the buffer. 2: each gets its shard, and the buffer is freed.
+    buffer : Tensor or None
+        Of ``plan.padded_numel``, whose parts the ``.grad`` of the parameters are.
+    shard : Tensor or None
+        Of ``plan.shard_numel``: this rank's part of the mean, in stages 1 and 2.
+    """
+
+    def __init__(
+        self, plan: Bucket, parameters: Sequence[nn.Parameter], group: dist.ProcessGroup
+    ) -> None:
+        self.plan, self.parameters, self.group = plan, parameters, group
+        self.stage = 0
+        self.buffer: Tensor | None = None
+        self.shard: Tensor | None = None
+        self._views: list[Tensor] = []
+        self._work: dist.Work | None = None
+        self._part: Tensor | None = None
+        self._is_sent = False
+        self._scaled: set[int] = set()
+        self.used = [False] * len(parameters)
+        self.arrived: Counter[int] = Counter()
+
+    def take(self, n: int, *, last: bool) -> None:
+        """Move the gradient of a parameter into the buffer; if it is the last, as its addend.
+
+        An addend of the mean: the gradient over the size of the group.
+        """
+        parameter = self.parameters[n]
+        if self._is_sent or n in self._scaled or (self.stage == 1 and self.shard is not None):
+            raise ValueError(self._too_late(list(self.plan.shapes)[n]))
+        if self.buffer is None:
+            self._allocate()
+        view, share = self._views[n], 1 / self.group.size() if last else 1.0
+        if parameter.grad is None:
+            view.zero_()
+        elif last or parameter.grad is not view:
+            torch.mul(parameter.grad.detach(), share, out=view)
+            parameter.grad = view
+            self.used[n] = True
+        if last:
+            self._scaled.add(n)
+
+    def whole(self, backwards: int) -> bool:
+        """Whether each parameter has got so many gradients."""
+        count = self.arrived
+        return len(count) == len(self.parameters) and min(count.values()) >= backwards
+
+    def send(self) -> None:
+        """Begin to average."""
+        for n in range(len(self.parameters)):
+            if n not in self._scaled:
+                self.take(n, last=True)
+        self._is_sent, size = True, self.group.size()
+        assert self.buffer is not None
+        if self.stage and size > 1:
+            self._part, self._work = reduce_scatter(self.buffer, self.group, async_op=True)
+        elif self.stage:
+            self._part = self.buffer
+        elif size > 1:
+            self._work = dist.all_reduce(self.buffer, group=self.group, async_op=True)
+
+    def wait(self) -> None:
+        """Wait until the mean is there, whole or this rank's shard."""
+        if self._work is not None:
+            self._work.wait()
+        if self._part is not None:
+            self._keep_shard(self._part)
+        self._work = self._part = None
+
+    def _keep_shard(self, part: Tensor) -> None:
+        assert self.buffer is not None
+        if self.stage == 1:
+            self.shard = self.buffer[self.plan.shard(self.group.rank())]
+            self.shard.copy_(part)
+        else:
+            self.shard = part if self.shard is None else self.shard.add_(part)
+            self.buffer, self._views = None, []
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def keep(self, used: Sequence[bool]) -> None:
+        """Keep the means of the parameters that got a gradient anywhere; be ready for more."""
+        if self.stage == 0:
+            for parameter, view, anywhere in zip(self.parameters, self._views, used, strict=True):
+                parameter.grad = view if anywhere else None
+        self.used = list(used)
+        self.be_ready()
+
+    def be_ready(self) -> None:
+        """Take the gradients of another backward."""
+        if self.stage == 0:  # otherwise means add up until `clear`
+            self.used = [False] * len(self.parameters)
+        self.arrived.clear()
+        self._scaled.clear()
+        self._is_sent = False
+
+    def clear(self) -> None:
+        """Forget all gradients."""
+        self.shard = None
+        self.used = [False] * len(self.parameters)
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def _allocate(self) -> None:
+        like = self.parameters[0]
+        self.buffer = like.new_zeros(self.plan.padded_numel, requires_grad=False)
+        self._views = [
+            self.buffer[span].view(shape)
+            for span, shape in zip(self.plan.spans.values(), self.plan.shapes.values(), strict=True)
+        ]
+
+    def _too_late(self, name: str) -> str:
+        if self._is_sent or self._scaled:
+            return (
+                f"a gradient of {name} came after its last: more backwards than sync_after was "
+                f"told, or one in parts; accumulate under no_sync(), then call finish()"
+            )
+        return (
+            f"a gradient of {name} came before zero_grad(), and of the last one this rank has kept "
+            f"its shard alone (stage=1); accumulate under no_sync(), or with stage=2"
+        )
+
+
+def _call_if_alive(method: "WeakMethod[Any]", number: int, n: int, _: Tensor) -> None:
+    if (alive := method()) is not None:
+        alive(number, n)
+
+
+def _buckets(
+    module: nn.Module, group: dist.ProcessGroup, bucket_bytes: int
+) -> Iterator[GradientBucket]:
+    """Yield the buckets of all parameters that learn; each is of one dtype."""
+    learning = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    for dtype in dict.fromkeys(p.dtype for p in learning.values()):
+        shapes = {name: tuple(p.shape) for name, p in learning.items() if p.dtype == dtype}
+        full = -(-bucket_bytes // dtype.itemsize)
+        for plan in buckets_of(shapes, group.size(), full=full):
+            yield GradientBucket(plan, [learning[name] for name in plan.shapes], group)
+
+
+# ---- copies
+
+
+def start_equal(module: nn.Module, group: dist.ProcessGroup) -> None:
+    """Give every rank the parameters and buffers of the group's first rank.
+
+    Raises
+    ------
+    ValueError
+        On every rank, when their names, shapes or dtypes differ, or which are frozen.
+    """
+    tensors = {name: t for name, t in _named_tensors(module) if not hasattr(t, "unit")}
+    _check_same(tensors, group)
+    if group.size() > 1:
+        source = dist.get_process_group_ranks(group)[0]
+        for tensor in filter(Tensor.numel, tensors.values()):
+            data = tensor.detach().contiguous()
+            dist.broadcast(data.view(-1).view(torch.uint8), source, group=group)
+            if data.data_ptr() != tensor.data_ptr():
+                tensor.detach().copy_(data)
+
+
+def copies_agree(module: nn.Module, group: dist.ProcessGroup) -> bool:
+    """Return True if all ranks hold the same parameters and buffers, bit for bit.
+
+    Each rank sends four bytes a tensor, a checksum.
+
+    Parameters
+    ----------
+    module : Module
+        A copy on each rank.
+    group : ProcessGroup
+        Everybody who holds a copy: ``groups["dp-cp"]``.
+
+    Raises
+    ------
+    ValueError
+        On every rank, when the copies differ: in which tensors, and which ranks hold the same. Or
+        when the module is fully sharded, so that nobody holds a copy.
+
+    Examples
+    --------
+    >>> from mpviz import ParallelLayout, World
+    >>> def compared(rank, groups):
+    ...     import torch
+    ...     from mpviz.parallel import copies_agree
+    ...     layer = torch.nn.Linear(1, 1)
+    ...     for parameter in layer.parameters():
+    ...         parameter.data.fill_(rank % 2)
+    ...     try:
+    ...         copies_agree(layer, groups["dp"])
+    ...     except ValueError as error:
+    ...         return str(error)
+    >>> with World(ParallelLayout(nodes=1, gpus_per_node=4)) as world:
+    ...     print(world.run(compared)[0])
+    2 of 2 tensors differ: weight (ranks 0 and 2; 1 and 3), bias (ranks 0 and 2; 1 and 3)
+    """
+    tensors = dict(_named_tensors(module))
+    if any(hasattr(tensor, "unit") for tensor in tensors.values()):
+        raise ValueError("the module is fully sharded: each rank holds its shards, nobody a copy")
+    _check_same(tensors, group)
+    held = _from_everybody(map(_checksum, tensors.values()), group, _device(module))
+    ranks = dist.get_process_group_ranks(group)
+    differing = []
+    for name, marks in zip(tensors, zip(*held, strict=True), strict=True):
+        if len(set(marks)) > 1:
+            alike = [
+                [rank for rank, mark in zip(ranks, marks, strict=True) if mark == one]
+                for one in dict.fromkeys(marks)
+            ]
+            differing.append(f"{name} (ranks {'; '.join(listed(a, ' and ') for a in alike)})")
+    if differing:
+        more = [f"{len(differing) - _MOST_NAMED} more"] if len(differing) > _MOST_NAMED else []
+        raise ValueError(
+            f"{len(differing)} of {len(tensors)} tensors differ: "
+            f"{', '.join(differing[:_MOST_NAMED] + more)}"
+        )
+    return True
+
+
+def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _checksum(tensor: Tensor) -> int:
+    data = tensor.detach().contiguous().cpu().view(-1).view(torch.uint8)
+    return crc32(data.numpy().data)
+
+
+def _device(module: nn.Module) -> torch.device:
+    """Return where the ranks compare: where the module is."""
+    return next((tensor.device for _, tensor in _named_tensors(module)), torch.device("cpu"))
+
+
+def _check_same(tensors: Mapping[str, Tensor], group: dist.ProcessGroup) -> None:
+    """Raise on every rank unless all have the same names and shapes; show the first that differ."""
+    lines = [f"{name} {described(tensor)}" for name, tensor in tensors.items()]
+    first = next(iter(tensors.values()), torch.empty(0))
+    name = next(iter(tensors), "none")
+    with agreed(group, first, purpose=f", {name}, first of {len(lines)} parameters and buffers"):
+        pass
+    marks = _from_everybody([crc32(line.encode()) for line in lines], group, first.device)
+    for n, of_ranks in enumerate(zip(*marks, strict=True)):
+        if len(set(of_ranks)) > 1:
+            with agreed(group, first):
+                raise ValueError(f"number {n + 1} is {lines[n]}")
+
+
+def _from_everybody(
+    numbers: Iterable[int], group: dist.ProcessGroup, device: torch.device
+) -> list[list[int]]:
+    """Return what each rank has to tell, in as many numbers on all."""
+    mine = torch.tensor(list(numbers), dtype=torch.int64, device=device)
+    told = [torch.empty_like(mine) for _ in range(group.size())]
+    if group.size() == 1 or not len(mine):
+        return [mine.tolist()] * group.size()
+    waiting(Awaited("agree", group), lambda: group.allgather([told], [mine]).wait())
+    return [one.tolist() for one in told]
+
+
+def _highest(numbers: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """Return the highest over all ranks, in place; no part of what a recorder sees."""
+    if group.size() > 1:
+        options = dist.AllreduceOptions()
+        options.reduceOp = dist.ReduceOp(dist.ReduceOp.MAX)
+        waiting(Awaited("agree", group), lambda: group.allreduce([numbers], options).wait())
+    return numbers

@@ -177,14 +177,21 @@ def learning_rate(step):
     return 3e-3 * min(1, (step + 1) / 10)
 
 
-def curve(config, steps, plan_name, groups, batch=16, microbatches=4, **options):
-    """The loss of each step on these ranks, and by what the copies of parameters differ after."""
+def curve(config, steps, plan_name, groups, batch=16, microbatches=4, zero=None, **options):
+    """The loss of each step on these ranks; ``zero`` wraps the one stage of each."""
     plan = PLANS[plan_name](pp=groups["pp"].size(), microbatches=microbatches)
     stages = stages_of(config, plan, groups, **options)
-    optimizer = parallel.Adam(p for stage in stages.values() for p in stage.parameters())
+    if zero is None:
+        optimizer = parallel.Adam(p for stage in stages.values() for p in stage.parameters())
+    else:
+        copies = {
+            n: parallel.DistributedDataParallel(s, groups["dp-cp"]) for n, s in stages.items()
+        }
+        (copy,), stages = copies.values(), copies
+        optimizer = parallel.DistributedOptimizer(copy, parallel.Adam, stage=zero)
     losses = []
     for step in range(steps):
-        optimizer.lr = learning_rate(step)
+        getattr(optimizer, "optimizer", optimizer).lr = learning_rate(step)
         tokens, targets = parallel.repeated_words(batch, seed=step)
         done = parallel.train_step(plan, stages, tokens, targets, groups, optimizer, step=step)
         losses.append(done.loss)

@@ -32,13 +32,18 @@ def in_one_process():
 
 
 @pytest.mark.parametrize(
-    ("plan", "sequence_parallel"), [("1f1b", False), ("interleaved", True), ("zb-v", False)]
+    ("plan", "sequence_parallel", "zero"),
+    [
+        *(("1f1b", False, None), ("interleaved", True, None), ("zb-v", False, None)),
+        *(("1f1b", False, 0), ("zb-h1", True, 1)),
+    ],
 )
-def test_the_losses_are_those_of_one_process(world, in_one_process, plan, sequence_parallel):
+def test_the_losses_are_those_of_one_process(world, in_one_process, plan, sequence_parallel, zero):
     steps = 4
     model = "parallel.GPTConfig(num_layers=8, hidden_size=32, dtype=torch.float64)"
     expected = in_one_process["whole_curve"](eval(model, in_one_process), steps)
-    call = f"curve({model}, {steps}, {plan!r}, groups, sequence_parallel={sequence_parallel})"
+    options = f"zero={zero}, sequence_parallel={sequence_parallel}"
+    call = f"curve({model}, {steps}, {plan!r}, groups, {options})"
     for losses in world.cell(call):
         assert losses == pytest.approx(expected, abs=TOLERANCE, rel=0)
     assert len(set(expected)) == steps

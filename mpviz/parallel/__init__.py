@@ -8,14 +8,12 @@ notebook and under ``torchrun`` on many machines.
 - `transformer`: `ParallelMLP`, `ParallelAttention`;
 - `reference`: `MLP`, `SelfAttention`: the same on one process;
 - `vocab`: `VocabParallelEmbedding`, `vocab_parallel_cross_entropy`;
-<<<<<<< HEAD
-- `agreement`: ranks compare what they were given before they rely on it.
-=======
 - `data`: `DistributedDataParallel`, `copies_agree`;
 - `zero`: `DistributedOptimizer` and `fully_shard`: ZeRO 1, 2 and 3;
 - `optim`: `Adam`, and clipping by the norm of all gradients;
-- `agreement`: how ranks find out that they disagree before they wait for ever.
->>>>>>> data
+- `gpt`: `GPT`, `gpt_stage`; `random`: the seeds of its dropout;
+- `training`: `train_step`, and each of its lines;
+- `agreement`: ranks compare what they were given before they rely on it.
 
 Examples
 --------
@@ -39,31 +37,54 @@ from .collectives import (
     scatter_to_tensor_model_parallel_region,
 )
 from .data import DistributedDataParallel, copies_agree
+from .gpt import (
+    GPT,
+    MASKED,
+    GPTConfig,
+    gpt_stage,
+    masked_cross_entropy,
+    repeated_words,
+    sorted_words,
+)
 from .groups import ParallelState, RankGroups, init
 from .optim import Adam, clip_grad_norm
+from .random import RNGStatesTracker
 from .reference import MLP, SelfAttention
 from .tensor import (
     ColumnParallelLinear,
     RowParallelLinear,
     reduce_sequence_parallel_gradients,
 )
+from .training import (
+    Step,
+    average_gradients,
+    microbatches,
+    reduce_embedding_gradients,
+    train_step,
+)
 from .transformer import ParallelAttention, ParallelMLP
 from .vocab import VocabParallelEmbedding, vocab_parallel_cross_entropy
 from .zero import DistributedOptimizer, full_state_dict, fully_shard, held_bytes
 
 __all__ = [
+    "GPT",
+    "MASKED",
     "MLP",
     "Adam",
     "ColumnParallelLinear",
     "DistributedDataParallel",
     "DistributedOptimizer",
+    "GPTConfig",
     "ParallelAttention",
     "ParallelMLP",
     "ParallelState",
+    "RNGStatesTracker",
     "RankGroups",
     "RowParallelLinear",
     "SelfAttention",
+    "Step",
     "VocabParallelEmbedding",
+    "average_gradients",
     "clip_grad_norm",
     "copies_agree",
     "copy_to_tensor_model_parallel_region",
@@ -71,12 +92,19 @@ __all__ = [
     "fully_shard",
     "gather_from_sequence_parallel_region",
     "gather_from_tensor_model_parallel_region",
+    "gpt_stage",
     "held_bytes",
     "init",
+    "masked_cross_entropy",
+    "microbatches",
+    "reduce_embedding_gradients",
     "reduce_from_tensor_model_parallel_region",
     "reduce_scatter_to_sequence_parallel_region",
     "reduce_sequence_parallel_gradients",
+    "repeated_words",
     "scatter_to_sequence_parallel_region",
     "scatter_to_tensor_model_parallel_region",
+    "sorted_words",
+    "train_step",
     "vocab_parallel_cross_entropy",
 ]

@@ -1,0 +1,165 @@
+"""A GPT cut over real ranks: the numbers of the same GPT in one process, whatever the layout."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mpviz import ParallelLayout
+from mpviz.parallel import GPT, GPTConfig
+from mpviz.world import World
+
+PROGRAM = (Path(__file__).parent / "gpt_ranks.py").read_text()
+
+# Only the order of sums differs: a sum of n numbers is wrong by at most n roundings, of 1.1e-16
+# each, of the largest part. Here n < 1,000, and 12 layers of sums lie behind each other; measured:
+# 1.3e-15 of the largest gradient of a parameter.
+TOLERANCE = 1e-12
+
+# How 8 ranks are cut, tp, pp, dp; then what they run: plan, model, sequence parallelism.
+CASES = {
+    (1, 1, 8): [("gpipe", "gpt-2", False), ("zb-h1", "llama", True)],
+    (2, 1, 4): [("1f1b", "gpt-2", True)],
+    (4, 1, 2): [("gpipe", "llama, tied", True), ("1f1b", "llama", False)],
+    (1, 2, 4): [("zb-v", "gpt-2", False)],
+    (1, 4, 2): [("1f1b", "llama, tied", False), ("interleaved", "gpt-2", False)],
+    (2, 2, 2): [
+        *(("gpipe", "gpt-2", True), ("1f1b", "llama", False), ("zb-h1", "llama, tied", True)),
+        *(("interleaved", "llama, tied", False), ("zb-v", "llama, tied", True)),
+    ],
+    (4, 2, 1): [("interleaved", "llama", True), ("zb-h1", "gpt-2", False)],
+    (2, 4, 1): [("zb-v", "gpt-2", True), ("1f1b", "llama, tied", True)],
+}
+
+
+@pytest.fixture(scope="module")
+def world():
+    with World(ParallelLayout(gpus_per_node=8), timeout=60) as world:
+        world.cell(PROGRAM)
+        yield world
+
+
+@pytest.mark.parametrize("sizes", CASES, ids=lambda sizes: "tp{}-pp{}-dp{}".format(*sizes))
+def test_loss_and_every_gradient_are_those_of_one_process(world, sizes):
+    tp, pp, _ = sizes
+    for plan, model, sequence_parallel in CASES[sizes]:
+        call = f"differences({model!r}, {plan!r}, groups_of({tp}, {pp}), {sequence_parallel})"
+        results = list(world.cell(call))
+        compared = set().union(*results)
+        weights = {name for name in compared if name.startswith("layers.")}
+        assert len(weights) == 8 * (12 if model == "gpt-2" else 6)
+        assert {"loss", "norm", "embedding.word_embeddings.weight"} <= compared
+        wrong = {n: e for errors in results for n, e in errors.items() if not e < TOLERANCE}
+        assert wrong == {}, (plan, model, sequence_parallel)
+
+
+# ---- one seed, whatever the layout
+
+
+@pytest.mark.parametrize(("tp", "pp", "plan"), [(4, 2, "interleaved"), (2, 4, "zb-v")])
+def test_dropout_of_what_ranks_hold_whole_is_that_of_one_process(world, tp, pp, plan):
+    call = f"differences('gpt-2', {plan!r}, groups_of({tp}, {pp}), False, hidden_dropout=0.3)"
+    for errors in world.cell(call):
+        assert {name: e for name, e in errors.items() if not e < TOLERANCE} == {}
+
+
+@pytest.mark.parametrize("sequence_parallel", [False, True])
+def test_masks_are_the_same_where_ranks_hold_the_same(world, sequence_parallel):
+    found = list(world.cell(f"dropped(groups_of(4, 1), {sequence_parallel})"))
+    for name in ("embedding", "layer", "heads"):
+        masks = [tuple(of_rank[name]) for of_rank in found]
+        assert masks[:4] == masks[4:]  # the copies of the model, as in Megatron
+        is_cut = sequence_parallel or name == "heads"
+        assert len(set(masks[:4])) == (4 if is_cut else 1), name
+        assert all(0.0 in mask for mask in masks)
+
+
+def test_with_a_wrong_seed_copies_drift_apart(world):
+    for sequence_parallel in (False, True):
+        call = f"copies_apart(groups_of(2, 2), {sequence_parallel}, wrong_seed=False)"
+        assert list(world.cell(call)) == [0.0] * 8
+    assert min(world.cell("copies_apart(groups_of(2, 2), False, wrong_seed=True)")) > 1e-6
+
+
+# ---- layouts that do not fit
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"num_heads": 6}, "hidden=64 cannot be cut into 6 heads; heads may be 1, 2, 4"),
+        ({"num_kv_heads": 3}, "8 heads cannot share 3 KV heads evenly; num_kv_heads may be 1, 2"),
+        ({"num_heads": 64, "positions": "rotary"}, "turn pairs; a head has 1 features"),
+        ({"norm": "batch"}, "norm must be 'layer' or 'rms', got 'batch'"),
+        ({"activation": "relu"}, "activation must be 'gelu' or 'swiglu', got 'relu'"),
+        ({"hidden_dropout": 1.0}, "hidden_dropout must be ≥ 0 and < 1, got 1.0"),
+        ({"vocab_size": 0}, "vocab_size must be a whole number ≥ 1, got 0"),
+    ],
+)
+def test_a_config_that_does_not_fit_itself(options, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        GPTConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "tp", "text"),
+    [
+        ({"num_heads": 4}, 8, "4 heads cannot be dealt evenly to tp=8; tp may be 1, 2 or 4"),
+        ({"num_kv_heads": 2}, 4, "2 KV heads cannot be dealt evenly to tp=4; tp may be 1 or 2"),
+        ({"ffn_hidden_size": 30}, 4, "30 features of the MLP cannot be dealt evenly to tp=4"),
+    ],
+)
+def test_a_layout_that_does_not_divide_the_model(options, tp, text):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        GPTConfig(**options).check_tp(tp)
+
+
+def test_stages_that_the_layers_do_not_fill():
+    with pytest.raises(ValueError, match="8 layers cannot be dealt evenly to 3 stages; there may"):
+        GPT(GPTConfig(), stage=0, of=3)
+    with pytest.raises(ValueError, match=re.escape("stage must be 0 … 3, got 4")):
+        GPT(GPTConfig(), stage=4, of=4)
+
+
+def test_a_stage_says_what_does_not_fit_on_every_rank(world):
+    caught = """
+def caught(call):
+    try:
+        return call()
+    except ValueError as error:
+        return str(error)
+"""
+    world.cell(caught)
+    call = "caught(lambda: parallel.gpt_stage({}, 0, 1, {}))"
+    config = "parallel.GPTConfig(num_heads=4, hidden_size=32)"
+    expected = "4 heads cannot be dealt evenly to tp=8; tp may be 1, 2 or 4"
+    assert set(world.cell(call.format(config, "groups_of(8, 1)"))) == {expected}
+    layout = "parallel.init(ParallelLayout(gpus_per_node=8, cp=2)).groups"
+    expected = "each rank attends to the whole sequence: cp must be 1, got 2"
+    assert set(world.cell(call.format(config, layout))) == {expected}
+
+
+# ---- new weights
+
+
+def test_every_matrix_begins_with_numbers_of_its_own():
+    model = GPT(GPTConfig(num_layers=4, tied=False))
+    matrices = {name: p for name, p in model.named_parameters() if p.ndim == 2}
+    assert len({p.flatten()[0].item() for p in matrices.values()}) == len(matrices) == 4 * 4 + 3
+    for name, matrix in matrices.items():
+        before_sum = name.endswith(("linear_proj.weight", "linear_fc2.weight"))
+        expected = 0.02 / 8**0.5 if before_sum else 0.02  # of 2 sums in each of 4 layers
+        assert matrix.std().item() == pytest.approx(expected, rel=0.1), name
+    for name, p in model.named_parameters():
+        if p.ndim == 1:
+            assert set(p.tolist()) == {0.0 if name.endswith("bias") else 1.0}, name
+
+
+def test_a_seed_and_a_padding_change_what_they_say():
+    def words(**options):
+        return next(GPT(GPTConfig(vocab_size=30, **options)).parameters())
+
+    assert not words().equal(words(seed=1))
+    assert words(vocab_multiple=8).shape[0] == 32
+    assert words(vocab_multiple=8)[:30].equal(words())
+    assert words(vocab_multiple=8)[30:].count_nonzero() == 0

@@ -1,0 +1,147 @@
+"""Steps of training on the slide's sixteen ranks: their losses, their bytes, their errors."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mpviz import ParallelLayout
+from mpviz.world import World
+
+PROGRAM = (Path(__file__).parent / "gpt_ranks.py").read_text()
+SLIDE = ParallelLayout(nodes=2, tp=2, pp=4)
+# The losses of two orders of summing; after 100 steps the benchmark finds 5e-15.
+TOLERANCE = 1e-12
+
+
+@pytest.fixture(scope="module")
+def world():
+    with World(SLIDE, timeout=60) as world:
+        world.cell(PROGRAM)
+        yield world
+
+
+@pytest.fixture(scope="module")
+def in_one_process():
+    program = {}
+    exec(PROGRAM, program)
+    return program
+
+
+# ---- losses
+
+
+@pytest.mark.parametrize(
+    ("plan", "sequence_parallel", "zero"),
+    [
+        *(("1f1b", False, None), ("interleaved", True, None), ("zb-v", False, None)),
+        *(("1f1b", False, 0), ("zb-h1", True, 1)),
+    ],
+)
+def test_the_losses_are_those_of_one_process(world, in_one_process, plan, sequence_parallel, zero):
+    steps = 4
+    model = "parallel.GPTConfig(num_layers=8, hidden_size=32, dtype=torch.float64)"
+    expected = in_one_process["whole_curve"](eval(model, in_one_process), steps)
+    options = f"zero={zero}, sequence_parallel={sequence_parallel}"
+    call = f"curve({model}, {steps}, {plan!r}, groups, {options})"
+    for losses in world.cell(call):
+        assert losses == pytest.approx(expected, abs=TOLERANCE, rel=0)
+    assert len(set(expected)) == steps
+
+
+def test_a_gpt_learns_in_100_steps(in_one_process):
+    config = in_one_process["parallel"].GPTConfig(num_layers=2)
+    losses = in_one_process["whole_curve"](config, 100, parts=1)
+    assert losses[0] > 3.3  # of 32 words, chosen blindly: ln 32 = 3.47
+    assert losses[-1] < 0.3
+
+
+# ---- bytes
+
+S, B, H, V, M, E = 12, 1, 32, 24, 4, 8  # of config_of("gpt-2") and batch_of, in float64
+HEADER = 12 * 8
+
+
+def expected_bytes(coordinates, sequence_parallel, parameters):
+    """What a rank puts into the collectives and messages of one step, by kind of group."""
+    t, stages = SLIDE.tp, SLIDE.pp
+    layers, stage = 8 // stages, coordinates["pp"]
+    first, last = stage == 0, stage == stages - 1
+    whole, part = M * S * B * H * E, M * S * B * H * E // t
+    loss = last * M * 3 * S * B * E  # the largest logit of each token; the target's, and a sum
+    if sequence_parallel:
+        # f and g of attention and MLP, there and back; f gathers once more for the weight.
+        tp = layers * (6 * part + 4 * whole) + first * (whole + part) + last * (2 * part + whole)
+        # Norms and row-parallel biases of each layer, positions, the last norm.
+        tp += (layers * 6 * H + first * 16 * H + last * 2 * H) * E
+    else:
+        tp = layers * 4 * whole + (first + last) * whole
+    boundary = (part if sequence_parallel else whole) + HEADER
+    return {
+        "tp": tp + loss + E,  # the last for the norm
+        "pp": ((not last) + (not first)) * boundary + E,
+        "embedding": (first or last) * V // t * H * E,
+        "dp": parameters * E,
+    }
+
+
+@pytest.mark.parametrize("sequence_parallel", [False, True])
+def test_the_bytes_of_a_step_are_those_of_the_formulas(world, sequence_parallel):
+    world.cell(
+        f"one_step(config_of('gpt-2'), '1f1b', groups, sequence_parallel={sequence_parallel})",
+        record=True,
+    )
+    count = "sum(p.numel() for s in stages_of(config_of('gpt-2'), "
+    count += "PLANS['1f1b'](pp=4, microbatches=4), groups).values() for p in s.parameters())"
+    recorded = Counter()
+    kinds = {
+        (rank, tuple(members)): kind
+        for kind in ("dp", "tp", "pp", "embedding")
+        for members in SLIDE.groups(kind).tolist()
+        for rank in members
+    }
+    for event in world.events:
+        if event.name not in ("recv", "irecv"):
+            recorded[event.rank, kinds[event.rank, event.group]] += event.bytes
+    for rank, parameters in enumerate(list(world.cell(count))):
+        expected = expected_bytes(SLIDE.coordinates(rank), sequence_parallel, parameters)
+        assert {kind: recorded[rank, kind] for kind in expected} == expected, rank
+    assert sum(recorded.values()) > 0
+
+
+# ---- errors
+
+REFUSED = {
+    "put(0, (3, 5), 24)": "tokens: index 24 is none of the 24 words 0 … 23",
+    "put(0, (3, 5), -1, only=6)": "tokens: index -1 is none of the 24 words 0 … 23",
+    "put(1, (3, 5), 99, only=15)": "targets: index 99 is none of the 24 words",
+    "put(0, (3, 5), 1, only=9)": "ranks 0 and 9 were given different batches; all take the whole",
+    "put(1, (slice(None), 5), -1)": (
+        "all targets of microbatch 1 of copy 1 are masked: it has no loss"
+    ),
+    "cut_to(12, 7)": ("a batch of 7 cannot be dealt to dp=2 × 4 microbatches; a multiple of 8 can"),
+    "lengthened": "the model sees 16 tokens at most, got a sequence of 24",
+    "lambda x, y, _: (x.float(), y)": "tokens: words are whole numbers (int64), got 12×8 float32",
+    "lambda x, y, _: (x, y[:-1])": (
+        "tokens and targets are (sequence, batch) both, got 12×8 int64 and 11×8 int64"
+    ),
+    "of_last_stage(float('nan'), only=14)": (
+        "step 7: the loss of microbatch 0 is nan on rank 14; no parameter changed"
+    ),
+    "of_first_stage(float('inf'))": "step 7: the norm of the gradient is nan; no parameter changed",
+}
+
+
+@pytest.mark.parametrize("spoil", REFUSED)
+def test_every_rank_raises_what_one_of_them_found(world, spoil):
+    for text, unchanged in world.cell(f"refused(groups, {spoil})"):
+        assert REFUSED[spoil] in text
+        assert unchanged
+
+
+def test_a_sequence_that_tp_does_not_divide(world):
+    for text, unchanged in world.cell("refused(groups, cut_to(11, 8), sequence_parallel=True)"):
+        assert text == "a sequence of 11 cannot be cut for tp=2; tp may be 1 or 11"
+        assert unchanged
+    for text, _ in world.cell("refused(groups, cut_to(11, 8))"):
+        assert text == ""

@@ -102,8 +102,8 @@ def outcomes(
     shown = {mark: f"{mark} {_MEANING[mark]}" for mark in _COLORS if mark in marks.values()}
     key = swatches({FILLS[_COLORS[mark]]: words for mark, words in shown.items()})
     text = "\n".join(filter(None, [table(board, style), " · ".join(shown.values())]))
-    parts = [*with_closeup(board, style, min(causes or waiting or [0])), key]
-    return page(str(layout) if title is None else title, parts, [], text, ax)
+    panels = [*with_closeup(board, style, min(causes or waiting or [0])), key]
+    return page(str(layout) if title is None else title, panels, [], text, ax)
 
 
 def shortened(word: str, longest: int) -> str:

@@ -1,6 +1,9 @@
 """Numbers in the prose of lessons that none of their cells asserts."""
 
+import base64
+import gzip
 import inspect
+import json
 import math
 import re
 from pathlib import Path
@@ -16,10 +19,12 @@ from mpviz import (
     World,
     cost,
     draw,
+    explore,
     presets,
     schedule,
     shards,
 )
+from mpviz._checks import listed
 from mpviz.draw.canvas.scene import Label
 from mpviz.timeline import simulate
 
@@ -143,6 +148,12 @@ def test_gradients_of_a_whole_model_on_four_nodes():
 def test_the_line_of_the_slider_for_a_lecture():
     parts = cost.traffic(presets.SLIDE.layout, presets.EXAMPLE).values()
     assert f"The line says {sum(part.seconds for part in parts):.2f} s." in prose("03")
+
+
+def test_what_moves_on_a_saved_page_of_the_layout_explorer():
+    recorded = gzip.decompress(base64.b64decode(explore.layout(presets.SLIDE).record().store))
+    names = [control["name"] for control in json.loads(recorded.splitlines()[-1])["controls"]]
+    assert f"a page on which {listed(names, ' and ')} move without a kernel" in prose("03")
 
 
 def test_nodes_of_72_gpus_are_those_of_a_gb200():

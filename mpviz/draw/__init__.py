@@ -5,7 +5,7 @@
 - `cluster`: the machines: nodes as rows of GPUs;
 - `groups`: the process groups of one kind, on either;
 - `compare`: two layouts side by side;
-- `values`: what each rank has to say, where it sits;
+- `values`: a word for each rank, where it sits;
 - `outcomes`: what became of each rank of a run, the cause in front;
 - `traffic`: who sent how much to whom;
 - `collective`: a collective step by step: who holds which chunk, who sends what to whom;

@@ -1,4 +1,4 @@
-"""A plan, played through on paper."""
+"""A plan, simulated: when each rank would do what."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite

@@ -31,7 +31,7 @@ from mpviz.draw.gantt.action_table import KIND_ORDER, ActionTable
 from mpviz.draw.gantt.axis import Axis, RankRows
 from mpviz.draw.gantt.boxes import boxes, bricks
 from mpviz.draw.gantt.frame import Frame, lettered
-from mpviz.draw.gantt.style import BUBBLE, HELD_FACE, Style
+from mpviz.draw.gantt.style import ACTIVATION_FACE, BUBBLE, Style
 from mpviz.timeline import Event, Timeline, simulate
 
 AXIS = Axis(33.0, 40.0, 600.0)
@@ -204,7 +204,7 @@ def test_bricks_are_as_many_as_activations_are_held(timeline):
 def test_bricks_stay_in_the_strip():
     scene = draw.timeline(one_f_one_b(4, 8)).scene
     ticks = max(label.y for label in scene.of(Label) if label.text == "20")
-    assert min(box.y for box in scene.of(Box) if box.face == HELD_FACE) > ticks
+    assert min(box.y for box in scene.of(Box) if box.face == ACTIVATION_FACE) > ticks
 
 
 @pytest.mark.parametrize("name", ["1F1B", "ZB-V", "narrow boxes", "pixels in 8 rows"])
@@ -226,9 +226,10 @@ def test_two_strips_share_the_height_of_an_activation():
     gpipe = simulate(schedule.gpipe(pp=4, microbatches=8), WHOLE)
     named = {"GPipe": gpipe, "1F1B": one_f_one_b(4, 8)}
     both = draw.timelines(named, activations=True)
-    bricks = [box for box in both.scene.of(Box) if box.face == HELD_FACE][:-1]  # but the legend's
+    # All but the legend's.
+    bricks = [box for box in both.scene.of(Box) if box.face == ACTIVATION_FACE][:-1]
     assert len({round(brick.height, 6) for brick in bricks}) == 1
-    assert not any(box.face == HELD_FACE for box in draw.timelines(named).scene.of(Box))
+    assert not any(box.face == ACTIVATION_FACE for box in draw.timelines(named).scene.of(Box))
 
 
 # ---- many
@@ -266,7 +267,7 @@ def test_each_pixel_of_the_strip_tells_how_much_is_held(low, height):
     table = ActionTable.of(timeline)
     rows = RankRows(8, height, fine=True)
     frame = Frame(Axis(table.seconds, 40.0, 600.0), rows, Style(1, False, low), most=8)
-    raster = pixels.held(table, frame)
+    raster = pixels.activations(table, frame)
     image = raster.indices.reshape(8, -1, 1600)
     for rank, steps in enumerate(timeline.in_flight):
         for column in range(0, 1600, 41):

@@ -1,6 +1,9 @@
 """Numbers in the prose of lessons that none of their cells asserts."""
 
+import base64
+import gzip
 import inspect
+import json
 import math
 import re
 from pathlib import Path
@@ -16,10 +19,12 @@ from mpviz import (
     World,
     cost,
     draw,
+    explore,
     presets,
     schedule,
     shards,
 )
+from mpviz._checks import listed
 from mpviz.draw.canvas.scene import Label
 from mpviz.timeline import simulate
 
@@ -138,6 +143,17 @@ def test_gradients_of_a_whole_model_on_four_nodes():
     assert round(parts["tp"].bytes / 1e12, 1) == 1.1
     said = f"1.1 TB a step, {parts['tp'].bytes / parts['dp'].bytes:.0f} times those of dp"
     assert said in prose("03")
+
+
+def test_the_line_of_the_slider_for_a_lecture():
+    parts = cost.traffic(presets.SLIDE.layout, presets.EXAMPLE).values()
+    assert f"The line says {sum(part.seconds for part in parts):.2f} s." in prose("03")
+
+
+def test_what_moves_on_a_saved_page_of_the_layout_explorer():
+    recorded = gzip.decompress(base64.b64decode(explore.layout(presets.SLIDE).record().store))
+    names = [control["name"] for control in json.loads(recorded.splitlines()[-1])["controls"]]
+    assert f"a page on which {listed(names, ' and ')} move without a kernel" in prose("03")
 
 
 def test_nodes_of_72_gpus_are_those_of_a_gb200():
@@ -279,6 +295,21 @@ def test_how_long_a_hang_lasts_by_default():
     assert default in header
     assert "10 minutes by default (gloo's default is 30)" in prose("04")
     assert "The default is 10 minutes with NCCL and 30 with gloo" in prose("04")
+
+
+def test_what_the_explorer_of_collectives_has_beside_all_reduce():
+    shown, unseen = ["all_gather", "broadcast", "reduce_scatter"], "all_to_all"
+    assert sorted(schedule.ALGORITHMS) == sorted([*shown, unseen, "all_reduce"])
+    section = prose("04").partition("## 3 · Four more operations")[2].partition("## 4")[0]
+    assert all(f"**{name.capitalize().replace('_', '-')}**" in section for name in shown)
+    assert "Three other collectives of the menu come in the next section." in prose("04")
+    assert "In the fourth, *all-to-all*, each rank has another chunk for every rank" in prose("04")
+
+
+def test_what_a_rank_sends_in_a_ring_of_four():
+    ring = schedule.collective("all_reduce", ranks=4, algorithm="ring")
+    assert ring.chunks == 4 and ring.sent().tolist() == [6] * 4
+    assert "has sent six quarters of a tensor" in prose("04")
 
 
 def test_steps_of_a_ring_and_of_a_tree():

@@ -27,22 +27,21 @@ _HEADING = 20.0
 
 def page(
     title: str,
-    parts: Sequence[Panel],
+    panels: Sequence[Panel],
     notes: Sequence[str],
     text: str,
     ax: Axes | None,
     *,
     beside: bool = False,
 ) -> Picture:
-    """Put a title above the parts and notes below them.
+    """Put a title above the panels, which stand one below the other or ``beside``, and notes below.
 
-    Each part is its items with their width and height; parts stand side by side or one below
-    the other.
+    ``text`` is their twin; it follows the title.
     """
     items: list[Item] = []
     x, y, right, bottom = _MARGIN, _MARGIN + 1.9 * TITLE, 0.0, 0.0
-    for part, width, height in parts:
-        items += shifted(part, x, y)
+    for panel, width, height in panels:
+        items += shifted(panel, x, y)
         right, bottom = max(right, x + width), max(bottom, y + height)
         if beside:
             x = right + 2 * _MARGIN
@@ -57,19 +56,19 @@ def page(
     return Picture(scene, f"{title}\n{text}", ax)
 
 
-def heading(words: str, part: Panel) -> Panel:
-    """Return a part of a picture under its name."""
-    items, width, height = part
+def heading(words: str, panel: Panel) -> Panel:
+    """Return a panel under its name."""
+    items, width, height = panel
     name = Label(0, NORMAL / 2, words, NORMAL, bold=True)
     width = max(width, width_of(words, NORMAL, bold=True))
     return Panel([name, *shifted(items, 0, _HEADING)], width, _HEADING + height)
 
 
-def chip_of(x: float, y: float, tag: str, ground: RGB, size: float) -> tuple[Box, Label]:
-    """Return a tag on a ground of its own, around a point."""
+def chip_of(x: float, y: float, tag: str, face: RGB, size: float) -> tuple[Box, Label]:
+    """Return a tag on a background of its own, around a point."""
     width, height = width_of(tag, size, bold=True) + 5, size + 1.5
-    box = Box(x - width / 2, y - height / 2, width, height, ground, QUIET, 0.8)
-    return box, Label(x, y, tag, size, ink_on(ground), "center", bold=True)
+    box = Box(x - width / 2, y - height / 2, width, height, face, QUIET, 0.8)
+    return box, Label(x, y, tag, size, ink_on(face), "center", bold=True)
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -37,10 +37,10 @@ def to_json(scene: Scene) -> dict[str, Any]:
 
     Examples
     --------
-    >>> told = to_json(Scene(40, 20, (Label(5, 10, "pp 0", 9.0, (1, 0, 0)),)))
-    >>> told["labels"], told["colors"]
+    >>> data = to_json(Scene(40, 20, (Label(5, 10, "pp 0", 9.0, (1, 0, 0)),)))
+    >>> data["labels"], data["colors"]
     ([(5, 10, 'pp 0', 9, 0, 'left', 0)], ['#ff0000'])
-    >>> from_json(told).items
+    >>> from_json(data).items
     (Label(x=5, y=10, text='pp 0', size=9, color=(1.0, 0.0, 0.0), align='left', bold=False),)
     """
     colors: dict[str, int] = {}
@@ -75,19 +75,19 @@ def to_json(scene: Scene) -> dict[str, Any]:
     return {"size": size, "colors": list(colors), **kinds}
 
 
-def from_json(told: Mapping[str, Any]) -> Scene:
+def from_json(data: Mapping[str, Any]) -> Scene:
     """Return the scene that `to_json` has written."""
-    colors = [_rgb(color) for color in told["colors"]]
-    items: list[Item] = [_raster(*row) for row in told["rasters"]]
-    for x, y, width, height, face, edge, line, dashed, rank in told["boxes"]:
-        ground, border = colors[face], colors[edge]
-        items.append(Box(x, y, width, height, ground, border, line, bool(dashed), rank))
-    for *flat, color, line, dashed in told["curves"]:
+    colors = [_rgb(color) for color in data["colors"]]
+    items: list[Item] = [_raster(*row) for row in data["rasters"]]
+    for x, y, width, height, face, edge, line, dashed, rank in data["boxes"]:
+        background, border = colors[face], colors[edge]
+        items.append(Box(x, y, width, height, background, border, line, bool(dashed), rank))
+    for *flat, color, line, dashed in data["curves"]:
         points = tuple(zip(flat[::2], flat[1::2], strict=True))
         items.append(Curve(points, colors[color], line, bool(dashed)))
-    for x, y, text, size, color, align, bold in told["labels"]:
+    for x, y, text, size, color, align, bold in data["labels"]:
         items.append(Label(x, y, text, size, colors[color], align, bool(bold)))
-    width, height = told["size"]
+    width, height = data["size"]
     return Scene(width, height, tuple(items))
 
 

@@ -109,7 +109,7 @@ class ActionTable:
     @property
     def result(self) -> str:
         """How long it takes, and what share of that is bubble."""
-        return f"{spoken(self.seconds)}, bubble {100 * self.timeline.bubble_fraction:z.1f} %"
+        return f"{with_unit(self.seconds)}, bubble {100 * self.timeline.bubble_fraction:z.1f} %"
 
     @cached_property
     def unit(self) -> float | None:
@@ -151,10 +151,10 @@ class ActionTable:
                     yield event, max(start, 0.0), min(end, self.seconds)
 
 
-def spoken(seconds: float) -> str:
+def with_unit(seconds: float) -> str:
     """Return a time in the unit that suits it.
 
-    >>> spoken(33.0), spoken(0.0213), spoken(0.0)
+    >>> with_unit(33.0), with_unit(0.0213), with_unit(0.0)
     ('33 s', '21.3 ms', '0 s')
     """
     scale, unit = time_unit(seconds)

@@ -9,7 +9,7 @@ from ..canvas.scene import Box, Item, Label, stroke
 from ..canvas.theme import FAINT_EDGE, INK, SMALL, ink_on
 from .action_table import KIND_ORDER, ActionTable
 from .frame import Frame
-from .style import BUBBLE, HELD_EDGE, HELD_FACE, WAIT
+from .style import ACTIVATION_EDGE, ACTIVATION_FACE, BUBBLE, WAIT
 
 _PADDING = 3.0
 _LOWEST_TEXT = 9.0
@@ -65,7 +65,7 @@ def bricks(table: ActionTable, strip: Frame) -> Iterator[Item]:
         for layer, start, end in _layers(steps, each, table.origin + table.seconds):
             x, y = axis.x(start - table.origin), floor - (layer + 1) * thickness
             width = (end - start) * axis.scale
-            yield Box(x, y, width, thickness, HELD_FACE, HELD_EDGE, 0.6)
+            yield Box(x, y, width, thickness, ACTIVATION_FACE, ACTIVATION_EDGE, 0.6)
 
 
 def _layers(

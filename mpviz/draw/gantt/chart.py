@@ -8,7 +8,7 @@ from ..canvas.page import Panel, heading
 from ..canvas.scene import Item, Label, shifted, stroke
 from ..canvas.theme import INK, MAX_WIDTH, SMALL
 from . import pixels
-from .action_table import ActionTable, spoken
+from .action_table import ActionTable, with_unit
 from .axis import AXIS_HEIGHT, RankRows
 from .boxes import boxes, bricks
 from .frame import Frame
@@ -38,7 +38,7 @@ def strip(table: ActionTable, frame: Frame) -> Panel:
     """Return a row for each rank, as high as the most activations, and its peak at the right."""
     items = _rank_names(table, frame.rows)
     if frame.rows.fine:
-        items.append(pixels.held(table, frame))
+        items.append(pixels.activations(table, frame))
     else:
         items += bricks(table, frame)
     peaks = [f"peak {peak}" for peak in table.timeline.peak_in_flight]
@@ -53,7 +53,7 @@ def _rank_names(table: ActionTable, rows: RankRows) -> list[Item]:
 def _moment(table: ActionTable, frame: Frame, at: float, around: list[Label]) -> list[Item]:
     """Return a line through all rows at a time, with its words: who does what then."""
     axis, rows = frame.axis, frame.rows
-    x, words = axis.x(at), f"at {spoken(at)}"
+    x, words = axis.x(at), f"at {with_unit(at)}"
     beside: list[Item] = []
     if rows.all_named:
         beside = rows.labels(axis.right + 6, doing(table, at), bold=True)

@@ -11,7 +11,7 @@ from ..canvas.theme import FAINT_EDGE
 from .action_table import ActionTable
 from .boxes import microbatches_in_a_brick
 from .frame import Frame
-from .style import BUBBLE, HELD_EDGE, HELD_FACE, WAIT, Style
+from .style import ACTIVATION_EDGE, ACTIVATION_FACE, BUBBLE, WAIT, Style
 
 _NAMES = [f"{letter} {words}" for letter, words in KINDS.items()]
 
@@ -26,7 +26,7 @@ def chart_legend(frame: Frame, tables: Sequence[ActionTable], *, activations: bo
         line = Box(0, SIDE / 2 - 0.5, SIDE, 1, WAIT, WAIT, 0)
         entries.append(([bubble, line], "waits for a message"))
     if activations:
-        held = Box(0, 0, SIDE, SIDE, HELD_FACE, HELD_EDGE, 0.8)
+        held = Box(0, 0, SIDE, SIDE, ACTIVATION_FACE, ACTIVATION_EDGE, 0.8)
         entries.append(([held], _held(frame.strip)))
     return legend(entries)
 
@@ -48,4 +48,4 @@ def _sample(style: Style, kind: int) -> list[Box]:
     row = [Box(0, 0, SIDE * style.tints, SIDE, BUBBLE, FAINT_EDGE, 0.8)]
     bar = Box(0, top * SIDE, SIDE, (bottom - top) * SIDE, BUBBLE, style.edge(kind), 0.8)
     bars = [replace(bar, x=tint * SIDE, face=style.face(kind, tint)) for tint in range(style.tints)]
-    return row + bars if style.spans_tell else bars
+    return row + bars if style.kind_by_span else bars

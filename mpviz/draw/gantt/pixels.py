@@ -7,7 +7,7 @@ from ..canvas.scene import Raster
 from ..canvas.theme import PAPER, PIXELS_PER_POINT, to_bytes
 from .action_table import KIND_ORDER, ActionTable, Floats
 from .frame import Frame
-from .style import BUBBLE, held_face
+from .style import BUBBLE, activation_face
 
 # Indices of colours: the shades of what is held, then tints of kinds, then their borders.
 _PAPER, _BUBBLE, _HELD = 0, 1, 2
@@ -41,7 +41,7 @@ def bars(table: ActionTable, frame: Frame) -> Raster:
     return _raster(image, table, frame)
 
 
-def held(table: ActionTable, strip: Frame) -> Raster:
+def activations(table: ActionTable, strip: Frame) -> Raster:
     """Return how many activations each rank holds, as bars, or as shades."""
     image, times, height = _blank(table, strip)
     level = (np.arange(height)[::-1, None] + 0.5) / height
@@ -66,7 +66,7 @@ def _blank(table: ActionTable, frame: Frame) -> tuple[NDArray[np.uint8], Floats,
 
 def _raster(image: NDArray[np.uint8], table: ActionTable, frame: Frame) -> Raster:
     axis, style, kinds = frame.axis, frame.style, range(len(KIND_ORDER))
-    colors = [PAPER, BUBBLE, *(held_face(n / (_SHADES - 1)) for n in range(_SHADES))]
+    colors = [PAPER, BUBBLE, *(activation_face(n / (_SHADES - 1)) for n in range(_SHADES))]
     colors += [style.face(kind, tint) for kind in kinds for tint in range(style.tints)]
     colors += [style.edge(kind) for kind in kinds]
     width, height = table.seconds * axis.scale, table.pp * frame.rows.pitch

@@ -29,10 +29,10 @@ def operations(events: Sequence[Event], title: str | None, ax: Axes | None) -> P
     begin, note = _beginning([mine[0] for mine in by_rank.values()])
     faces = _faces(events)
     heading = title or f"{len(events)} operations on {len(by_rank)} ranks"
-    parts = [_rows(by_rank, begin, faces), swatches({f: n for n, f in faces.items()})]
+    panels = [_rows(by_rank, begin, faces), swatches({f: n for n, f in faces.items()})]
     notes = [*note, "time runs to the right; each box lasts until its operation was done"]
     lines = [[f"rank {r}", " · ".join(map(_named, mine))] for r, mine in by_rank.items()]
-    return page(heading, parts, notes, aligned(lines), ax)
+    return page(heading, panels, notes, aligned(lines), ax)
 
 
 def _beginning(first: Sequence[Event]) -> tuple[float, list[str]]:

@@ -8,7 +8,7 @@ from .action_table import KIND_ORDER, Ints
 
 BUBBLE: RGB = FRAME
 WAIT = mixed(QUIET, PAPER, 0.4)
-HELD_FACE, HELD_EDGE = fill(6), edge(6)
+ACTIVATION_FACE, ACTIVATION_EDGE = fill(6), edge(6)
 
 _HUE = {"F": 1, "B": 2, "I": 3, "W": 0}
 _SPAN = {"F": (0.0, 0.72), "B": (0.28, 1.0), "I": (0.28, 0.76), "W": (0.52, 1.0)}
@@ -58,15 +58,15 @@ class Style:
         return edge(_HUE[KIND_ORDER[kind]])
 
     @property
-    def spans_tell(self) -> bool:
-        """Whether the place of a bar in its row, and not a letter, tells its kind."""
+    def kind_by_span(self) -> bool:
+        """Whether the place of a bar in its row, and not a letter, shows its kind."""
         return not (self.lettered or self.low)
 
     def span(self, kind: int) -> tuple[float, float]:
         """Return where in its row a bar begins and ends, as shares of the height."""
-        return _SPAN[KIND_ORDER[kind]] if self.spans_tell else (0.0, 1.0)
+        return _SPAN[KIND_ORDER[kind]] if self.kind_by_span else (0.0, 1.0)
 
 
-def held_face(share: float) -> RGB:
+def activation_face(share: float) -> RGB:
     """Return the shade of so many activations, as a share of the most."""
-    return mixed(HELD_FACE, PAPER, 0.8 * (1 - share))
+    return mixed(ACTIVATION_FACE, PAPER, 0.8 * (1 - share))

@@ -139,20 +139,20 @@ def _charts(
     frame = Frame.of(tables)
     if at is not None and not 0 <= at <= frame.axis.seconds:
         raise ValueError(f"at must be 0 … {frame.axis.seconds:g} s, got {at!r}")
-    parts: list[Panel] = []
+    panels: list[Panel] = []
     lines: list[str] = []
     for name, table in zip(named, tables, strict=True):
         result = f"{name}: {table.result}" if name else table.result
-        parts.append(chart(result, table, frame, at))
+        panels.append(chart(result, table, frame, at))
         if activations:
-            parts.append(strip(table, frame.strip))
+            panels.append(strip(table, frame.strip))
         lines += [result] if table.unit else [name] if name else []
         lines += timetable(table, at, activations=activations)
-    parts.append(chart_legend(frame, tables, activations=activations))
+    panels.append(chart_legend(frame, tables, activations=activations))
     sizes = {table.sizes for table in tables}
     words = [title or " above ".join(named), *(sizes if len(sizes) == 1 else ())]
     heading = ": ".join(filter(None, words))
-    return page(heading, parts, _notes(tables, frame.rows), "\n".join(lines), ax)
+    return page(heading, panels, _notes(tables, frame.rows), "\n".join(lines), ax)
 
 
 def _notes(tables: Sequence[ActionTable], rows: RankRows) -> list[str]:

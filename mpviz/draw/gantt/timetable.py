@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..canvas.page import elided
-from .action_table import KIND_ORDER, ActionTable, spoken
+from .action_table import KIND_ORDER, ActionTable, with_unit
 
 _MOST_RANKS, _MOST_ACTIONS = 16, 24
 _MOST_COLUMNS, _LAST_COLUMNS = 64, 12
@@ -36,13 +36,13 @@ def timetable(table: ActionTable, at: float | None, *, activations: bool) -> lis
             line = f"rank {rank:<{digits}}  {padded}".rstrip()
         lines.append(line)
     if columns:
-        lines.append(f"one column: {spoken(table.seconds / columns)} · {_BUBBLE} is a bubble")
+        lines.append(f"one column: {with_unit(table.seconds / columns)} · {_BUBBLE} is a bubble")
     if activations:
         held = table.timeline.peak_in_flight
         peaks = ["…" if rank is None else str(held[rank]) for rank in ranks]
         lines.append(f"most activations held: {' '.join(peaks)}")
     if at is not None and table.unit is not None:
-        lines.append(f"at {spoken(at)}: {moment(table, at)}")
+        lines.append(f"at {with_unit(at)}: {moment(table, at)}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""From a board and the looks of its cells to their items, and to the text twin."""
+"""From a board and the style of its cells to their items, and to the text twin."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ from .board import CELL_GAP, EMPTY, Board, Frame
 FILLS = tuple(fill(index) for index in range(SWATCHES))
 
 FADED = 255
-"""The colour index of a rank that is not spoken of."""
+"""The colour index of a rank that the picture is not about."""
 
 _FADED_PIXEL: RGB = (0.92, 0.92, 0.92)
 _MOST_ROWS, _MOST_COLUMNS = 12, 10
@@ -53,7 +53,7 @@ class CellStyle:
     tags : mapping from rank to str
         A short mark in the cell's corner.
     chips : mapping from rank to (red, green, blue)
-        The ground of a tag, if it has one.
+        The background of a tag, if it has one.
     bold : collection of int
         Ranks whose cells have a thick dark border.
     size : float

@@ -69,8 +69,8 @@ def _drawn(layout: ParallelLayout, board: Board, focus: int | None, ax: Axes | N
         style = focused(layout, style, focus, strong=board.fine)
         title = f"GPU {focus} ({shards.label(layout, focus)}) and the groups it is in"
         legend = [swatches(strong_names(style))] if board.fine else []
-    parts = [*with_closeup(board, style, focus or 0), *legend]
-    return page(title, parts, _notes(layout, board, focus), table(board, style), ax)
+    panels = [*with_closeup(board, style, focus or 0), *legend]
+    return page(title, panels, _notes(layout, board, focus), table(board, style), ax)
 
 
 def _notes(layout: ParallelLayout, board: Board, focus: int | None) -> list[str]:

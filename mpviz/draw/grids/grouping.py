@@ -109,14 +109,14 @@ class Grouping:
     def tone(self, number: int) -> RGB:
         """Return the grey of a group's frame: hues belong to the pieces of the model.
 
-        One for each of a few groups; of many the letter has to tell.
+        One for each of a few groups; many share one, and differ by their letter.
         """
         if self.focus is not None:
             return _TONES[0]
         return _TONES[number] if self.few else _ONE_TONE
 
     def style(self, *, fine: bool) -> CellStyle:
-        """Return the looks of cells: the piece as ever, and a letter for the group.
+        """Return the style of cells: the piece as ever, and a letter for the group.
 
         A cell of a few pixels has no room for both, and takes the colour of its group.
         """

@@ -14,7 +14,7 @@ from .cells import FADED, FILLS, CellStyle, cycled
 
 # Colour indices of a focused rank and its peers where cells are a few pixels.
 _STRONG = {"here": 13, "tp": 9, "cp": 10, "dp": 14, "dp-cp": 14, "pp": 12}
-_SPOKEN = {"here": "the GPU itself", "dp, dp-cp": "same dp or dp-cp group"}
+_NAMES = {"here": "the GPU itself", "dp, dp-cp": "same dp or dp-cp group"}
 
 _LIGHTEST, _STRONGEST, _BAND_GAP = 0.82, 0.265, 0.12
 _MOST_SHADES = 8
@@ -82,4 +82,4 @@ def strong_names(style: CellStyle) -> dict[RGB, str]:
     for tag in dict.fromkeys(style.tags.values()):
         tags.setdefault(_STRONG[tag], []).append(tag)
     names = {index: ", ".join(named) for index, named in tags.items()}
-    return {FILLS[index]: _SPOKEN.get(name, f"same {name} group") for index, name in names.items()}
+    return {FILLS[index]: _NAMES.get(name, f"same {name} group") for index, name in names.items()}

@@ -64,14 +64,14 @@ def groups(
     style = grouping.style(fine=board.fine)
     text = f"{table(board, style)}\n{grouping.text}"
     if board.fine:
-        parts = [*with_closeup(board, style, focus or 0), _legend(grouping, 0, colored=True)]
+        panels = [*with_closeup(board, style, focus or 0), _legend(grouping, 0, colored=True)]
         notes = [grouping.colored_by, grouping.summary]
-        return page(grouping.title, parts, notes, text, ax)
+        return page(grouping.title, panels, notes, text, ax)
     drawn = cells(board, style, _under(board, grouping))
     legend = _legend(grouping, drawn.height)
     beside = drawn.width + legend.width + 24 <= MAX_WIDTH
-    parts = [drawn, legend if beside else _legend(grouping, 0)]
-    return page(grouping.title, parts, [grouping.summary], text, ax, beside=beside)
+    panels = [drawn, legend if beside else _legend(grouping, 0)]
+    return page(grouping.title, panels, [grouping.summary], text, ax, beside=beside)
 
 
 def compare(
@@ -113,7 +113,7 @@ def compare(
     names = list(titles) if titles is not None else [left.order, right.order]
     if len(names) != 2:
         raise ValueError(f"titles names the two layouts, got {len(names)}: {names}")
-    parts, lines = [], []
+    panels, lines = [], []
     for layout, name in zip((left, right), names, strict=True):
         grouping = Grouping.of(layout, kind, None)
         board = _board(grouping, "cluster", MAX_WIDTH / 2 - 12, beside=4)
@@ -125,10 +125,10 @@ def compare(
             for line, words in enumerate(("crossing nodes", counts))
         ]
         width = max(width, *(width_of(label.text, SMALL) for label in below))
-        parts.append(heading(name, Panel([*items, *below], width, height + 34)))
+        panels.append(heading(name, Panel([*items, *below], width, height + 34)))
         lines += [name, table(board, style), f"crossing nodes: {counts}"]
     title = f"{names[0]} against {names[1]}: {grouping.groups.kind} groups"
-    return page(title, parts, [], "\n".join(lines), ax, beside=True)
+    return page(title, panels, [], "\n".join(lines), ax, beside=True)
 
 
 def _crossing_counts(layout: ParallelLayout) -> str:

@@ -23,7 +23,7 @@ _NARROWEST, _ROW = 58.0, 40.0
 
 _CAUSE, _WAITS = "✗", "…"
 _MEANING = {_CAUSE: "the cause", _WAITS: "waits for another rank"}
-_LOOKS = {_CAUSE: 13, _WAITS: 1}  # strong vermillion, light blue
+_COLORS = {_CAUSE: 13, _WAITS: 1}  # strong vermillion, light blue
 
 
 def values(
@@ -34,7 +34,7 @@ def values(
     note: str = "the small number is the rank · same value, same colour",
     ax: Axes | None = None,
 ) -> Picture:
-    """Draw what each rank has to say, where it sits on the slide grid.
+    """Draw a word for each rank, where it sits on the slide grid.
 
     Parameters
     ----------
@@ -97,13 +97,13 @@ def outcomes(
     marks = dict.fromkeys(waiting, _WAITS) | dict.fromkeys(causes, _CAUSE)
     board, style = _worded(layout, states, marks)
     color = np.full_like(style.color, FADED)
-    color[list(marks)] = [_LOOKS[mark] for mark in marks.values()]
+    color[list(marks)] = [_COLORS[mark] for mark in marks.values()]
     style = replace(style, color=color, bold=frozenset(causes))
-    shown = {mark: f"{mark} {_MEANING[mark]}" for mark in _LOOKS if mark in marks.values()}
-    key = swatches({FILLS[_LOOKS[mark]]: words for mark, words in shown.items()})
+    shown = {mark: f"{mark} {_MEANING[mark]}" for mark in _COLORS if mark in marks.values()}
+    key = swatches({FILLS[_COLORS[mark]]: words for mark, words in shown.items()})
     text = "\n".join(filter(None, [table(board, style), " · ".join(shown.values())]))
-    parts = [*with_closeup(board, style, min(causes or waiting or [0])), key]
-    return page(str(layout) if title is None else title, parts, [], text, ax)
+    panels = [*with_closeup(board, style, min(causes or waiting or [0])), key]
+    return page(str(layout) if title is None else title, panels, [], text, ax)
 
 
 def shortened(word: str, longest: int) -> str:

@@ -123,9 +123,9 @@ class LocalRows:
         return [text for text in (f"rank {rank}", heads_of(self.steps, rank)) if text]
 
     def _row(self, rank: int) -> list[Item]:
-        ground = mixed(fill(rank), PAPER, _TINT)
+        background = mixed(fill(rank), PAPER, _TINT)
         height = self.row_height
-        items: list[Item] = [Box(0, -height / 2, self.width, height, ground, edge(rank))]
+        items: list[Item] = [Box(0, -height / 2, self.width, height, background, edge(rank))]
         title = self._title(rank)
         for line, text in enumerate(title):
             y = (line - (len(title) - 1) / 2) * _LINE

@@ -217,9 +217,13 @@ def gradients_kept(stages: Stages) -> Iterator[None]:
 
 
 def _gpt(stage: nn.Module) -> GPT:
-    model: Any = getattr(stage, "module", stage)
+    model = _inner(stage)
     assert isinstance(model, GPT)
     return model
+
+
+def _inner(stage: object) -> object:
+    return getattr(stage, "module", stage)
 
 
 # ---- what may go wrong
@@ -229,6 +233,12 @@ def check_batch(
     tokens: Tensor, targets: Tensor, stages: Stages, plan: Plan, groups: Groups
 ) -> None:
     """Raise unless a batch fits the model and the layout."""
+    for name, words in (("tokens", tokens), ("targets", targets)):
+        if not isinstance(words, Tensor):
+            raise ValueError(f"{name} must be a Tensor (sequence, batch), got {words!r:.80}")
+    if not stages or not all(isinstance(_inner(stage), GPT) for stage in stages.values()):
+        kinds = [type(_inner(stage)).__name__ for stage in stages.values()]
+        raise ValueError(f"stages are GPT, as gpt_stage makes them; got {listed(kinds) or 'none'}")
     model, tp, dp = _gpt(next(iter(stages.values()))), groups["tp"].size(), groups["dp"].size()
     config, counts = model.config, targets != MASKED
     if tokens.ndim != 2 or tokens.shape != targets.shape:
@@ -242,6 +252,8 @@ def check_batch(
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     sequence, batch = tokens.shape
+    if not tokens.numel():
+        raise ValueError(f"a batch must have tokens, got {described(tokens)}")
     if sequence > config.sequence:
         raise ValueError(
             f"the model sees {config.sequence} tokens at most, got a sequence of {sequence}"
@@ -308,6 +320,8 @@ def everywhere(
             check()
     except ValueError as error:
         problem = f"{error}"[:LONGEST]
+    except Exception as error:  # as of what is no batch at all: the others wait
+        problem = f"what was given raises {type(error).__name__}: {error}"[:LONGEST]
     for kind in ("tp-pp", "dp-cp"):
         notes = _notes(groups[kind], [problem, mark, *losses[:1]])
         ranks = dist.get_process_group_ranks(groups[kind])
@@ -328,4 +342,7 @@ def _notes(group: dist.ProcessGroup, note: list[Any]) -> list[list[Any]]:
 
 
 def _checksum(*tensors: Tensor) -> int:
+    """Return a mark of a batch; 0 for what is none, which a check refuses."""
+    if not all(isinstance(tensor, Tensor) and not tensor.is_floating_point() for tensor in tensors):
+        return 0
     return crc32(b"".join(tensor.contiguous().numpy().tobytes() for tensor in tensors))

@@ -164,7 +164,7 @@ def clip_grad_norm(
 
 def _squares(model: nn.Module, tp: dist.ProcessGroup | None) -> Tensor:
     """Return the sum of squares of what this rank counts, and of all shards of it."""
-    total, copied = torch.zeros(2, dtype=torch.float64)  # what all copies hold counts once
+    total, copied = torch.zeros(2, dtype=torch.float64).unbind()  # what all hold counts once
     over, is_wrapped = _sharded_over(model), isinstance(model, DistributedDataParallel)
     cut = set(_cut_over_tp(model)) if tp is not None and tp.rank() > 0 else None
     for parameter, gradient in held_gradients(model):

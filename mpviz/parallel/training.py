@@ -233,12 +233,7 @@ def check_batch(
     tokens: Tensor, targets: Tensor, stages: Stages, plan: Plan, groups: Groups
 ) -> None:
     """Raise unless a batch fits the model and the layout."""
-    for name, words in (("tokens", tokens), ("targets", targets)):
-        if not isinstance(words, Tensor):
-            raise ValueError(f"{name} must be a Tensor (sequence, batch), got {words!r:.80}")
-    if not stages or not all(isinstance(_inner(stage), GPT) for stage in stages.values()):
-        kinds = [type(_inner(stage)).__name__ for stage in stages.values()]
-        raise ValueError(f"stages are GPT, as gpt_stage makes them; got {listed(kinds) or 'none'}")
+    _check_kinds(tokens, targets, stages)
     model, tp, dp = _gpt(next(iter(stages.values()))), groups["tp"].size(), groups["dp"].size()
     config, counts = model.config, targets != MASKED
     if tokens.ndim != 2 or tokens.shape != targets.shape:
@@ -273,6 +268,15 @@ def check_batch(
         raise ValueError(
             f"all targets of microbatch {microbatch} of copy {copy} are masked: it has no loss"
         )
+
+
+def _check_kinds(tokens: object, targets: object, stages: Mapping[int, object]) -> None:
+    for name, words in (("tokens", tokens), ("targets", targets)):
+        if not isinstance(words, Tensor):
+            raise ValueError(f"{name} must be a Tensor (sequence, batch), got {words!r:.80}")
+    if not stages or not all(isinstance(_inner(stage), GPT) for stage in stages.values()):
+        kinds = [type(_inner(stage)).__name__ for stage in stages.values()]
+        raise ValueError(f"stages are GPT, as gpt_stage makes them; got {listed(kinds) or 'none'}")
 
 
 def check_losses(run: PipelineResult, step: int) -> None:

@@ -223,6 +223,8 @@ def fully_shard(module: nn.Module, group: dist.ProcessGroup, *, check: bool = Tr
     -----
     Every backward scatters its own gradients, whose means add up; there is no ``no_sync``. A
     backward that needs no weight, such as that of an embedding, does not gather it again.
+    ``torch.utils.checkpoint`` may recompute a whole sharded module, or what holds one; not a part
+    of one, which in backward would find shards.
 
     Examples
     --------

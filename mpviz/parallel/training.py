@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .._checks import divisors, listed
 from ..schedule import Plan
 from ..waits import Awaited, waiting
-from .agreement import LONGEST, described, exchanged
+from .agreement import LONGEST, agreed, described, exchanged
 from .gpt import GPT, MASKED, masked_cross_entropy
 from .optim import clip_grad_norm
 from .pipeline import PipelineResult, execute
@@ -193,17 +193,30 @@ def average_gradients(stages: Stages, group: dist.ProcessGroup) -> None:
     """Average the gradients over the copies of the model: a stage in one all-reduce.
 
     A `DistributedDataParallel` does it by itself, bucket by bucket.
+
+    Raises
+    ------
+    ValueError
+        On every rank of the group, when a parameter has a gradient on some of them alone.
     """
     for stage in stages.values():
         if isinstance(stage, AveragesByItself):
             stage.finish()
         elif group.size() > 1:
-            gradients = [p.grad for p in stage.parameters() if p.grad is not None]
-            mean = torch.cat([gradient.flatten() for gradient in gradients]) / group.size()
-            dist.all_reduce(mean, group=group)
-            parts = torch.split(mean, [gradient.numel() for gradient in gradients])
-            for gradient, part in zip(gradients, parts, strict=True):
-                gradient.copy_(part.view_as(gradient))
+            _average(stage, group)
+
+
+def _average(stage: nn.Module, group: dist.ProcessGroup) -> None:
+    gradients = [p.grad for p in stage.parameters() if p.grad is not None]
+    missing = [name for name, p in stage.named_parameters() if p.grad is None]
+    flat = [gradient.flatten() for gradient in gradients]
+    mean = torch.cat(flat) if flat else torch.empty(0)
+    with agreed(group, mean, purpose=f" of gradients, of all but {listed(missing) or 'none'}"):
+        pass
+    dist.all_reduce(mean.div_(group.size()), group=group)
+    parts = torch.split(mean, [gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 @contextmanager

@@ -206,6 +206,22 @@ assert not torch.equal(model.module[0].weight, make()[0].weight)
 """)
 
 
+def test_a_stage_without_a_wrapper_has_the_same_gradients_on_all_ranks(world):
+    before = """
+module = make()
+loss_of((module if rank else module[0])(x[rank])).backward()
+"""
+    text = said(world, "parallel.average_gradients({0: module}, group)", before)
+    assert "rank 0: 42 float32 of gradients, of all but 2.weight, 2.bias; rank 1: 66 float" in text
+    world.cell("""
+module, plain = make(), alone()
+backward(module)
+parallel.average_gradients({0: module, 1: nn.Identity()}, group)  # the last has none
+worst = difference(gradients_of(module), gradients_of(plain))
+assert worst < 1e-6, worst
+""")
+
+
 # ---- numbers
 
 

@@ -222,6 +222,12 @@ assert worst < 1e-6, worst
 """)
 
 
+def test_what_a_check_raises_on_one_rank_all_ranks_raise(world):
+    before = "from mpviz.parallel.training import everywhere"
+    text = said(world, "everywhere(groups, lambda: {0: 0}[rank])", before)
+    assert text == "what was given raises KeyError: 1"
+
+
 # ---- numbers
 
 

@@ -117,12 +117,22 @@ def exchanged(
         Where the notes travel; the CPU by default.
     wait : callable
         Waits for the operation, such as one with a deadline.
+
+    Raises
+    ------
+    ValueError
+        On every rank, when the note of one is longer.
     """
-    text = json.dumps(note, ensure_ascii=False).encode(errors="replace").ljust(_ROOM)
-    mine = torch.frombuffer(bytearray(text), dtype=torch.uint8).to(device or "cpu")
+    text = json.dumps(note, ensure_ascii=False).encode(errors="replace")
+    if len(text) > _ROOM:  # cut JSON is none, which all ranks see
+        text = b""
+    mine = torch.frombuffer(bytearray(text.ljust(_ROOM)), dtype=torch.uint8).to(device or "cpu")
     notes = [torch.empty_like(mine) for _ in range(group.size())]
     wait(group.allgather([notes], [mine]))
-    return [json.loads(bytes(theirs.tolist())) for theirs in notes]
+    texts = [bytes(theirs.tolist()) for theirs in notes]
+    if longer := [rank for rank, text in enumerate(texts) if not text.strip()]:
+        raise ValueError(f"a note has {_ROOM} bytes; longer is that of {listed(longer, ' and ')}")
+    return [json.loads(text) for text in texts]
 
 
 def described(x: torch.Tensor) -> str:

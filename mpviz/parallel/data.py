@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from weakref import WeakMethod
+from weakref import ReferenceType, WeakMethod, ref
 from zlib import crc32
 
 import torch
@@ -86,12 +86,16 @@ class DistributedDataParallel(nn.Module):
         super().__init__()
         self.module, self.group = module, check_group(group)
         self.overlap, self.check = overlap, check
+        same = f", {bucket_bytes=}, {overlap=}, {check=}"
+        with agreed(group, torch.empty(0, device=_device(module)), purpose=same):
+            whole_number("bucket_bytes", bucket_bytes)
         start_equal(module, group)
-        self.buckets = list(_buckets(module, group, whole_number("bucket_bytes", bucket_bytes)))
+        self.buckets = list(_buckets(module, group, bucket_bytes))
         self._after: int | None = 1  # backwards until a gradient is whole; None: not known yet
         self._by_itself = True  # whether the end of a backward is the end of its gradients
-        self._backward: int | None = None
+        self._at_the_end: ReferenceType[Any] | None = None  # of a backward: alive until it is over
         self._sent = self._forwards = 0
+        self.is_whole = True  # whether all gradients that came are in means
         arrived = WeakMethod(self._arrived)  # else a wrapper that was replaced would go on
         for number, bucket in enumerate(self.buckets):
             for n, parameter in enumerate(bucket.parameters):
@@ -100,8 +104,20 @@ class DistributedDataParallel(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the module returns."""
-        self._forwards += self.training and torch.is_grad_enabled()
+        if self.training and torch.is_grad_enabled():
+            self._check_unchanged()
+            self._forwards += 1
         return self.module(*args, **kwargs)
+
+    def _check_unchanged(self) -> None:
+        """Raise if a parameter learns that is in no bucket, so that nobody would average it."""
+        known = {id(p) for bucket in self.buckets for p in bucket.parameters}
+        for name, parameter in self.module.named_parameters():
+            if parameter.requires_grad and id(parameter) not in known:
+                raise ValueError(
+                    f"{name} is new, or was frozen, since the module was wrapped: its gradient "
+                    f"would not be averaged; wrap the module again, on every rank"
+                )
 
     # ---- when gradients are whole
 
@@ -146,6 +162,7 @@ class DistributedDataParallel(nn.Module):
         """Put a gradient that backward has just added to into its bucket."""
         if self._by_itself:
             self._finish_with_this_backward()
+        self.is_whole = False
         bucket = self.buckets[number]
         bucket.arrived[n] += self._after is not None
         bucket.take(n, last=bucket.arrived[n] == self._after)
@@ -153,15 +170,16 @@ class DistributedDataParallel(nn.Module):
             self._send_in_order()
 
     def _finish_with_this_backward(self) -> None:
-        backward = torch._C._current_graph_task_id()
-        if backward != self._backward:
-            if self._backward is not None:
-                self._start_over()  # the last one has raised
-            self._backward = backward
-            torch.autograd.Variable._execution_engine.queue_callback(self.finish)
+        if self._at_the_end is not None:
+            if self._at_the_end() is not None:
+                return  # in this backward, or in one inside it, as of a checkpoint
+            self._start_over()  # the last one has raised
+        at_the_end = partial(self.finish)
+        self._at_the_end = ref(at_the_end)
+        torch.autograd.Variable._execution_engine.queue_callback(at_the_end)
 
     def _start_over(self) -> None:
-        self._sent, self._backward = 0, None
+        self._sent, self._at_the_end = 0, None
         for bucket in self.buckets:
             bucket.wait()
             bucket.be_ready()
@@ -183,11 +201,12 @@ class DistributedDataParallel(nn.Module):
         """Send what has not been sent, and wait for all: now the gradients are means."""
         while self._sent < len(self.buckets):
             self._send_next()
-        self._sent, self._backward = 0, None
+        self._sent, self._at_the_end = 0, None
         used = iter(self._used_anywhere())
         for bucket in self.buckets:
             bucket.wait()
             bucket.keep([next(used) for _ in bucket.parameters])
+        self.is_whole = True
 
     def _used_anywhere(self) -> list[bool]:
         """Return which parameters got a gradient on any rank; raise if one left out a backward."""
@@ -258,6 +277,7 @@ class GradientBucket:
         view, share = self._views[n], 1 / self.group.size() if last else 1.0
         if parameter.grad is None:
             view.zero_()
+            self.used[n] &= self.shard is not None  # whoever cleared the gradient: it had none
         elif last or parameter.grad is not view:
             torch.mul(parameter.grad.detach(), share, out=view)
             parameter.grad = view
@@ -420,6 +440,7 @@ def copies_agree(module: nn.Module, group: dist.ProcessGroup) -> bool:
     ...     print(world.run(compared)[0])
     2 of 2 tensors differ: weight (ranks 0 and 2; 1 and 3), bias (ranks 0 and 2; 1 and 3)
     """
+    check_group(group)
     tensors = dict(_named_tensors(module))
     if any(hasattr(tensor, "unit") for tensor in tensors.values()):
         raise ValueError("the module is fully sharded: each rank holds its shards, nobody a copy")

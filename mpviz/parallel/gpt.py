@@ -96,8 +96,8 @@ class GPTConfig:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        sizes = ("num_layers", "vocab_size", "sequence", "vocab_multiple", "kv_heads", "ffn")
-        for name in sizes:
+        sizes = ("num_layers", "hidden_size", "num_heads", "vocab_size", "sequence")
+        for name in (*sizes, "vocab_multiple", "kv_heads", "ffn"):
             whole_number(name, getattr(self, name))
         check_heads(self.hidden_size, self.num_heads, tp=1)
         if self.num_heads % self.kv_heads:
@@ -114,6 +114,10 @@ class GPTConfig:
         for name in ("hidden_dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be ≥ 0 and < 1, got {getattr(self, name)}")
+        if not self.init_std >= 0:
+            raise ValueError(f"init_std must be ≥ 0, got {self.init_std}")
+        if not getattr(self.dtype, "is_floating_point", False):
+            raise ValueError(f"dtype must be a floating-point torch.dtype, got {self.dtype!r}")
 
     @property
     def kv_heads(self) -> int:

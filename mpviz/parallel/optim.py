@@ -55,6 +55,8 @@ class Adam:
     ) -> None:
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
         self.parameters = list(parameters)
+        if any(parameter.is_complex() for parameter in self.parameters):
+            raise ValueError("Adam takes real parameters; torch.view_as_real makes such of complex")
         self.state: dict[nn.Parameter, dict[str, Tensor]] = {}
         self.steps: dict[nn.Parameter, int] = {}
 
@@ -162,14 +164,16 @@ def clip_grad_norm(
 
 def _squares(model: nn.Module, tp: dist.ProcessGroup | None) -> Tensor:
     """Return the sum of squares of what this rank counts, and of all shards of it."""
-    total, over = torch.zeros((), dtype=torch.float64), _sharded_over(model)
+    total, copied = torch.zeros(2, dtype=torch.float64).unbind()  # what all hold counts once
+    over, is_wrapped = _sharded_over(model), isinstance(model, DistributedDataParallel)
     cut = set(_cut_over_tp(model)) if tp is not None and tp.rank() > 0 else None
     for parameter, gradient in held_gradients(model):
         if not getattr(parameter, "shared", False) and (cut is None or id(parameter) in cut):
-            total += gradient.double().square().sum().cpu()
+            kind = total if is_wrapped or hasattr(parameter, "unit") else copied
+            kind += gradient.abs().double().square().sum().cpu()
     if over is not None and over.size() > 1:
         dist.all_reduce(total, group=over)
-    return total
+    return total + copied
 
 
 def held_gradients(model: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:

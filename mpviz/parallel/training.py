@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .._checks import divisors, listed
 from ..schedule import Plan
 from ..waits import Awaited, waiting
-from .agreement import LONGEST, described, exchanged
+from .agreement import LONGEST, agreed, described, exchanged
 from .gpt import GPT, MASKED, masked_cross_entropy
 from .optim import clip_grad_norm
 from .pipeline import PipelineResult, execute
@@ -193,17 +193,30 @@ def average_gradients(stages: Stages, group: dist.ProcessGroup) -> None:
     """Average the gradients over the copies of the model: a stage in one all-reduce.
 
     A `DistributedDataParallel` does it by itself, bucket by bucket.
+
+    Raises
+    ------
+    ValueError
+        On every rank of the group, when a parameter has a gradient on some of them alone.
     """
     for stage in stages.values():
         if isinstance(stage, AveragesByItself):
             stage.finish()
         elif group.size() > 1:
-            gradients = [p.grad for p in stage.parameters() if p.grad is not None]
-            mean = torch.cat([gradient.flatten() for gradient in gradients]) / group.size()
-            dist.all_reduce(mean, group=group)
-            parts = torch.split(mean, [gradient.numel() for gradient in gradients])
-            for gradient, part in zip(gradients, parts, strict=True):
-                gradient.copy_(part.view_as(gradient))
+            _average(stage, group)
+
+
+def _average(stage: nn.Module, group: dist.ProcessGroup) -> None:
+    gradients = [p.grad for p in stage.parameters() if p.grad is not None]
+    missing = [name for name, p in stage.named_parameters() if p.grad is None]
+    flat = [gradient.flatten() for gradient in gradients]
+    mean = torch.cat(flat) if flat else torch.empty(0)
+    with agreed(group, mean, purpose=f" of gradients, of all but {listed(missing) or 'none'}"):
+        pass
+    dist.all_reduce(mean.div_(group.size()), group=group)
+    parts = torch.split(mean, [gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 @contextmanager
@@ -217,9 +230,13 @@ def gradients_kept(stages: Stages) -> Iterator[None]:
 
 
 def _gpt(stage: nn.Module) -> GPT:
-    model: Any = getattr(stage, "module", stage)
+    model = _inner(stage)
     assert isinstance(model, GPT)
     return model
+
+
+def _inner(stage: object) -> object:
+    return getattr(stage, "module", stage)
 
 
 # ---- what may go wrong
@@ -229,6 +246,7 @@ def check_batch(
     tokens: Tensor, targets: Tensor, stages: Stages, plan: Plan, groups: Groups
 ) -> None:
     """Raise unless a batch fits the model and the layout."""
+    _check_kinds(tokens, targets, stages)
     model, tp, dp = _gpt(next(iter(stages.values()))), groups["tp"].size(), groups["dp"].size()
     config, counts = model.config, targets != MASKED
     if tokens.ndim != 2 or tokens.shape != targets.shape:
@@ -242,6 +260,8 @@ def check_batch(
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     sequence, batch = tokens.shape
+    if not tokens.numel():
+        raise ValueError(f"a batch must have tokens, got {described(tokens)}")
     if sequence > config.sequence:
         raise ValueError(
             f"the model sees {config.sequence} tokens at most, got a sequence of {sequence}"
@@ -261,6 +281,15 @@ def check_batch(
         raise ValueError(
             f"all targets of microbatch {microbatch} of copy {copy} are masked: it has no loss"
         )
+
+
+def _check_kinds(tokens: object, targets: object, stages: Mapping[int, object]) -> None:
+    for name, words in (("tokens", tokens), ("targets", targets)):
+        if not isinstance(words, Tensor):
+            raise ValueError(f"{name} must be a Tensor (sequence, batch), got {words!r:.80}")
+    if not stages or not all(isinstance(_inner(stage), GPT) for stage in stages.values()):
+        kinds = [type(_inner(stage)).__name__ for stage in stages.values()]
+        raise ValueError(f"stages are GPT, as gpt_stage makes them; got {listed(kinds) or 'none'}")
 
 
 def check_losses(run: PipelineResult, step: int) -> None:
@@ -308,6 +337,8 @@ def everywhere(
             check()
     except ValueError as error:
         problem = f"{error}"[:LONGEST]
+    except Exception as error:  # as of what is no batch at all: the others wait
+        problem = f"what was given raises {type(error).__name__}: {error}"[:LONGEST]
     for kind in ("tp-pp", "dp-cp"):
         notes = _notes(groups[kind], [problem, mark, *losses[:1]])
         ranks = dist.get_process_group_ranks(groups[kind])
@@ -328,4 +359,7 @@ def _notes(group: dist.ProcessGroup, note: list[Any]) -> list[list[Any]]:
 
 
 def _checksum(*tensors: Tensor) -> int:
+    """Return a mark of a batch; 0 for what is none, which a check refuses."""
+    if not all(isinstance(tensor, Tensor) and not tensor.is_floating_point() for tensor in tensors):
+        return 0
     return crc32(b"".join(tensor.contiguous().numpy().tobytes() for tensor in tensors))

@@ -92,9 +92,13 @@ class DistributedOptimizer:
                 f"a DistributedOptimizer takes a DistributedDataParallel, got "
                 f"{type(model).__name__}"
             )
-        if stage not in (0, 1, 2):
-            raise ValueError(f"stage may be 0, 1 or 2, got {stage!r}; 3 is fully_shard")
+        first = next(model.parameters(), torch.empty(0))
+        with agreed(model.group, first, purpose=f", {stage=}"):
+            _check_stage(stage)
         self.model, self.stage = model, stage
+        for bucket in model.buckets:  # of an optimizer before this one
+            bucket.stage = stage
+            bucket.clear()
         self.shards: dict[str, nn.Parameter] = {}
         self._buckets = model.buckets if stage else []
         self._weights = [self._cut(bucket) for bucket in self._buckets]
@@ -106,7 +110,6 @@ class DistributedOptimizer:
     def _cut(self, bucket: GradientBucket) -> Tensor:
         """Move the weights of a bucket into one buffer; return it."""
         plan, rank = bucket.plan, self.model.group.rank()
-        bucket.stage = self.stage
         buffer = flattened(plan, bucket.parameters)
         for parameter, span in zip(bucket.parameters, plan.spans.values(), strict=True):
             parameter.data = buffer[span].view(parameter.shape)
@@ -117,7 +120,13 @@ class DistributedOptimizer:
     @torch.no_grad()
     def step(self) -> None:
         """Update this rank's shard of the weights, and get the others."""
-        for bucket in self._buckets:
+        if not self.model.is_whole:
+            raise ValueError(
+                "the gradients are not averaged yet: call finish() after no_sync(), or zero_grad() "
+                "after a backward that raised"
+            )
+        for bucket, buffer in zip(self._buckets, self._weights, strict=True):
+            check_in(buffer, bucket.plan.shapes, bucket.parameters)
             self._hand_over(bucket)
         self.optimizer.step()
         if self.model.group.size() > 1:
@@ -145,11 +154,27 @@ class DistributedOptimizer:
         """Forget the gradients."""
         for bucket in self.model.buckets:
             bucket.clear()
+        self.model.is_whole = True
         for shard in self.shards.values():
             shard.grad = None
 
     def __repr__(self) -> str:
         return f"{type(self.optimizer).__name__}, stage {self.stage}, of {self.model.group.size()}"
+
+
+def _check_stage(stage: object) -> None:
+    if stage not in (0, 1, 2):
+        raise ValueError(f"stage may be 0, 1 or 2, got {stage!r}; 3 is fully_shard")
+
+
+def check_in(buffer: Tensor, names: Iterable[str], tensors: Iterable[Tensor]) -> None:
+    """Raise if a tensor is no part of its buffer any more: an update would not reach it."""
+    for name, tensor in zip(names, tensors, strict=True):
+        if tensor.untyped_storage().data_ptr() != buffer.untyped_storage().data_ptr():
+            raise ValueError(
+                f"{name} was moved out of the buffer that is cut into shards, such as by .to() or "
+                f"by an assignment to .data; do so before"
+            )
 
 
 def flattened(plan: Bucket, tensors: Sequence[Tensor]) -> Tensor:
@@ -198,6 +223,8 @@ def fully_shard(module: nn.Module, group: dist.ProcessGroup, *, check: bool = Tr
     -----
     Every backward scatters its own gradients, whose means add up; there is no ``no_sync``. A
     backward that needs no weight, such as that of an embedding, does not gather it again.
+    ``torch.utils.checkpoint`` may recompute a whole sharded module, or what holds one; not a part
+    of one, which in backward would find shards.
 
     Examples
     --------
@@ -223,8 +250,12 @@ def fully_shard(module: nn.Module, group: dist.ProcessGroup, *, check: bool = Tr
         with unit.whole():
             return inner(*args, **kwargs)
 
-    module.forward = forward
+    module.forward, module.__deepcopy__ = forward, _refuse_copy  # type: ignore[assignment]
     return module
+
+
+def _refuse_copy(_: object) -> nn.Module:
+    raise ValueError("a fully sharded module cannot be copied: its copy would gather its weights")
 
 
 class ShardedUnit:
@@ -247,7 +278,8 @@ class ShardedUnit:
         check: bool,
     ) -> None:
         self.module, self.group, self.check = module, group, check
-        _check_can_be_cut(parameters)
+        with agreed(group, next(iter(parameters.values())), purpose=f", {check=}"):
+            _check_can_be_cut(parameters)
         shapes = {name: tuple(p.shape) for name, p in parameters.items()}
         self.plan = Bucket(shapes, group.size())
         self._full: Tensor | None = None
@@ -269,6 +301,7 @@ class ShardedUnit:
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Have the whole parameters in their places, and keep none of them for backward."""
+        self._check_unchanged()
         self.free()  # what a backward that raised may have left is of old weights
         weights = _Unshard.apply(self, *self.shards)  # type: ignore[no-untyped-call]
         for owner, name, n in self._places:
@@ -280,6 +313,18 @@ class ShardedUnit:
             for owner, name, _ in self._places:
                 del owner.__dict__[name]
             self.free()
+
+    def _check_unchanged(self) -> None:
+        """Raise if a parameter is no part of what is gathered."""
+        held = [owner._parameters.get(name) for owner, name, _ in self._places]
+        expected = [self.shards[n] for *_, n in self._places]
+        new = [name for name, p in self.module.named_parameters() if not hasattr(p, "unit")]
+        if new or any(a is not b for a, b in zip(held, expected, strict=True)):
+            raise ValueError(
+                f"parameters of {type(self.module).__name__} are new since it was sharded"
+                f"{': ' * bool(new)}{listed(new, ' and ')}; shard a module when it is complete"
+            )
+        check_in(self._shard, self.plan.shapes, self.shards)
 
     def _noted(self, tensor: Tensor) -> Tensor | tuple[Any, ...]:
         """Of a weight that backward will need, keep where it lies; of all else, itself."""

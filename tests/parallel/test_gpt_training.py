@@ -125,6 +125,9 @@ REFUSED = {
     "lambda x, y, _: (x, y[:-1])": (
         "tokens and targets are (sequence, batch) both, got 12×8 int64 and 11×8 int64"
     ),
+    "lambda x, y, _: (x.tolist() if dist.get_rank() == 9 else x, y)": "tokens must be a Tensor",
+    "cut_to(12, 0)": "a batch must have tokens, got 12×0 int64",
+    "lambda x, y, stages: (x, y, stages.clear())[:2]": "as gpt_stage makes them; got none",
     "of_last_stage(float('nan'), only=14)": (
         "step 7: the loss of microbatch 0 is nan on rank 14; no parameter changed"
     ),

@@ -10,7 +10,7 @@ from ..schedule import ALGORITHMS, CollectivePlan
 from ..schedule import collective as plan_of
 from .controls import Control, Menu, Slider
 from .explorer import Explorer, Fix, Setting, Settings, View
-from .sizes import check_choice
+from .sizes import check_choice, check_text
 
 _MOST_RANKS = 8
 _DEFAULTS = {"step": 0}
@@ -110,6 +110,7 @@ def collective(
     >>> print(explorer.problem.partition(";")[0])
     halving_doubling pairs ranks that differ in one bit, so ranks must be a power of two, got 6
     """
+    check_text({"name": name}, "name")
     if algorithm == "":
         algorithm = plan_of(name, ranks).algorithm
     return CollectiveExplorer({"name": name, "algorithm": algorithm, "ranks": ranks, "step": step})

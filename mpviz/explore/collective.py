@@ -14,7 +14,10 @@ from .sizes import check_choice, check_text
 
 _MOST_RANKS = 8
 _DEFAULTS = {"step": 0}
-_RECORDED = {"ranks": range(1, _MOST_RANKS + 1), "step": range(2 * _MOST_RANKS - 1)}
+_RECORDED = {
+    "name": tuple(ALGORITHMS),
+    **{"ranks": range(1, _MOST_RANKS + 1), "step": range(2 * _MOST_RANKS - 1)},
+}
 _EVERY = tuple(dict.fromkeys(name for known in ALGORITHMS.values() for name in known))
 _NOTE = "Bytes are those of a tensor of 1 GB: an all-gather's result, the input of the others."
 

@@ -150,7 +150,7 @@ def table(settings: Mapping[str, Any], states: Mapping[int, ModelState]) -> list
     dp, memory = settings["dp"], settings["memory"]
     precision = PRECISIONS[settings["precision"]]
     rows: list[tuple[str, ...]] = [
-        ("", "bytes for each parameter", "a rank holds", f"fits {memory:g} GB", "sends in a step")
+        ("ZeRO", "bytes for each parameter", "a rank holds", f"fits {memory:g} GB", "sends in a step")
     ]
     for stage, state in states.items():
         least = cost.least_dp(_parameters(settings), stage, settings["precision"], 1e9 * memory)

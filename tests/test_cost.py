@@ -1,5 +1,6 @@
 """The time of collectives beside measured ones, and the bytes of a training step."""
 
+import re
 from itertools import pairwise
 from statistics import median
 
@@ -266,3 +267,102 @@ def test_seconds_are_the_counted_collectives_one_after_the_other(preset):
     part = cost.traffic(layout, model)["tp"]
     one = cost.all_reduce_seconds(part.size, layout.tp, 1, **links)
     assert part.seconds == pytest.approx(part.count * one)
+
+
+# ---- ZeRO
+
+# Rajbhandari et al. 2020 (arXiv 1910.02054), Table 1: gigabytes of stages 1, 2 and 3 by dp and
+# billions of parameters, as printed.
+TABLE_1 = {
+    1: {7.5: (120, 120, 120), 128: (2048, 2048, 2048), 1000: (16000, 16000, 16000)},
+    4: {7.5: (52.5, 41.3, 30), 128: (896, 704, 512), 1000: (7000, 5500, 4000)},
+    16: {7.5: (35.6, 21.6, 7.5), 128: (608, 368, 128), 1000: (4750, 2875, 1000)},
+    64: {7.5: (31.4, 16.6, 1.88), 128: (536, 284, 32), 1000: (4187, 2218, 250)},
+    256: {7.5: (30.4, 15.4, 0.47), 128: (518, 263, 8), 1000: (4046, 2054, 62.5)},
+    1024: {7.5: (30.1, 15.1, 0.12), 128: (513, 257, 2), 1000: (4011, 2013, 15.6)},
+}
+
+
+@pytest.mark.parametrize("dp", TABLE_1)
+@pytest.mark.parametrize("billions", [7.5, 128, 1000])
+def test_zero_holds_what_the_papers_table_says(dp, billions):
+    for stage, printed in enumerate(TABLE_1[dp][billions], start=1):
+        held = cost.zero(round(billions * 1e9), dp, stage).total / 1e9
+        decimals = len(str(printed).partition(".")[2])
+        assert abs(held - printed) < 10**-decimals  # some are rounded, some cut off
+    assert cost.zero(round(billions * 1e9), dp, 0).total / 1e9 == 16 * billions
+
+
+@pytest.mark.parametrize(
+    ("precision", "plain", "whole", "cut"),
+    [("fp16", 20, 4, 16), ("bf16", 18, 6, 12), ("fp32", 16, 8, 8)],
+)
+@given(d=st.integers(1, 1000), shard=st.integers(1, 10**6))
+def test_stage_1_is_megatrons_distributed_optimizer(precision, plain, whole, cut, d, shard):
+    assert cost.zero(d * shard, d, 0, precision).total == plain * d * shard
+    assert cost.zero(d * shard, d, 1, precision).total == whole * d * shard + cut * shard
+
+
+@given(st.integers(1, 64), st.integers(1, 1000))
+def test_zero_sends_2_2_2_and_3_times_the_parameters_as_rings_do(ranks, chunk):
+    def sent(*names):
+        plans = (schedule.collective(name, ranks, "ring") for name in names)
+        return sum(int(plan.sent(len(plan.steps))[0]) for plan in plans) * chunk
+
+    found = [sum(cost.zero(ranks * chunk, ranks, stage).sent.values()) for stage in range(4)]
+    cut = sent("reduce_scatter", "all_gather")
+    assert found == [sent("all_reduce"), cut, cut, cut + sent("all_gather")]
+    assert found == [times * (ranks - 1) * chunk for times in (2, 2, 2, 3)]
+
+
+def test_gradients_are_sent_in_their_precision_and_weights_in_theirs():
+    assert cost.zero(400, 4, 0, "bf16").sent_bytes == {"all_reduce": 600 * 4}
+    sent = {"reduce_scatter": 300 * 4, "all_gather": 300 * 2}
+    assert cost.zero(400, 4, 2, "bf16").sent_bytes == sent
+
+
+def test_a_shard_is_padded():
+    state = cost.zero(10, 4, 3, "fp32")
+    assert (state.weights, state.optimizer, state.sent) == (
+        *(12, 24),
+        {"reduce_scatter": 9, "all_gather": 18},
+    )
+
+
+@given(
+    st.integers(1, 300),
+    st.integers(0, 3),
+    st.sampled_from(sorted(cost.PRECISIONS)),
+    st.floats(0, 7000),
+)
+def test_the_least_dp_is_the_first_that_fits(parameters, stage, precision, capacity):
+    fitting = (
+        dp
+        for dp in range(1, parameters + 1)
+        if cost.zero(parameters, dp, stage, precision).total <= capacity
+    )
+    assert cost.least_dp(parameters, stage, precision, capacity) == next(fitting, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((0, 1, 0), "parameters must be a whole number ≥ 1, got 0"),
+        ((7.5, 1, 0), "parameters must be a whole number ≥ 1, got 7.5"),
+        ((8, 0, 0), "dp must be a whole number ≥ 1, got 0"),
+        ((8, 9, 0), "dp=9 ranks cannot share 8 parameters; dp may be up to 8"),
+        ((8, 2, 4), "stage must be 0, 1, 2 or 3, got 4"),
+        ((8, 2, -1), "stage must be a whole number ≥ 0, got -1"),
+        ((8, 2, 1, "fp8"), "precision must be 'mixed', 'bf16', 'fp16' or 'fp32', got 'fp8'"),
+        ((8, 2, 1, ["fp32"]), "precision must be 'mixed'"),
+    ],
+)
+def test_what_zero_cannot_count_is_refused(arguments, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        cost.zero(*arguments)
+
+
+@pytest.mark.parametrize("capacity", [-1, float("nan"), float("inf"), "80 GB", None, True])
+def test_a_capacity_is_a_number_of_bytes(capacity):
+    with pytest.raises(ValueError, match="capacity must be a number of bytes, 0 or more, got"):
+        cost.least_dp(8, 1, "fp32", capacity)

@@ -3,7 +3,8 @@
 - `layout`: nodes, tp, pp, cp, ep, order: who is where, and what leaves its node;
 - `compare`: two orders side by side;
 - `schedule`: a pipeline's ranks, microbatches and schedule: bubble and memory;
-- `collective`: who sends which chunk to whom, step by step.
+- `collective`: who sends which chunk to whom, step by step;
+- `zero`: a model, its copies and the stage of ZeRO: what a rank holds and sends.
 """
 
 from .collective import collective
@@ -11,5 +12,6 @@ from .compare import compare
 from .explorer import Explorer
 from .layout import layout
 from .schedule import schedule
+from .stages import zero
 
-__all__ = ["Explorer", "collective", "compare", "layout", "schedule"]
+__all__ = ["Explorer", "collective", "compare", "layout", "schedule", "zero"]

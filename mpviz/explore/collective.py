@@ -110,7 +110,8 @@ def collective(
     >>> print(explorer.problem.partition(";")[0])
     halving_doubling pairs ranks that differ in one bit, so ranks must be a power of two, got 6
     """
-    algorithm = algorithm or plan_of(name, ranks).algorithm
+    if algorithm == "":
+        algorithm = plan_of(name, ranks).algorithm
     return CollectiveExplorer({"name": name, "algorithm": algorithm, "ranks": ranks, "step": step})
 
 

@@ -32,7 +32,7 @@ class Slider:
         Of the setting that it moves.
     label : str
         What stands above it.
-    values : sequence of int or None
+    values : sequence of float or None
         Its stops; -1, the first of a range, stands for None.
     plays : bool
         Whether it has a button that moves it from stop to stop, as a film.
@@ -40,7 +40,7 @@ class Slider:
 
     name: str
     label: str
-    values: Sequence[int | None]
+    values: Sequence[float | None]
     plays: bool = False
 
     def described(self) -> dict[str, Any]:

@@ -103,14 +103,19 @@ def _volume(count: float, size: float) -> str:
     >>> _volume(512, 67.1e6), _volume(1, 8.699e9)
     ('34 GB: 512 × 67 MB', '8.7 GB')
     """
-    total = _bytes(count * size)
-    return total if count == 1 else f"{total}: {count:,.0f} × {_bytes(size)}"
+    total = in_bytes(count * size)
+    return total if count == 1 else f"{total}: {count:,.0f} × {in_bytes(size)}"
 
 
-def _bytes(size: float) -> str:
+def in_bytes(size: float, digits: int = 2) -> str:
+    """Return a number of bytes with its unit.
+
+    >>> in_bytes(31_406_250_000), in_bytes(31_406_250_000, digits=3), in_bytes(16e12)
+    ('31 GB', '31.4 GB', '16 TB')
+    """
     units = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB"))
     scale, unit = next((unit for unit in units if size >= unit[0]), (1, "bytes"))
-    return f"{_two_digits(size / scale)} {unit}"
+    return f"{_rounded(size / scale, digits)} {unit}"
 
 
 def _time(seconds: float) -> str:
@@ -120,10 +125,10 @@ def _time(seconds: float) -> str:
     ('1.6 s', '0.77 s', '9.6 ms', '42 µs')
     """
     if seconds >= 0.1:
-        return f"{_two_digits(seconds)} s"
+        return f"{_rounded(seconds)} s"
     scale, unit = (1e3, "ms") if seconds >= 1e-3 else (1e6, "µs")
-    return f"{_two_digits(scale * seconds)} {unit}"
+    return f"{_rounded(scale * seconds)} {unit}"
 
 
-def _two_digits(value: float) -> str:
-    return f"{float(f'{value:.2g}'):,g}"
+def _rounded(value: float, digits: int = 2) -> str:
+    return f"{float(f'{value:.{digits}g}'):,g}"

@@ -54,8 +54,8 @@ def test_a_kind_that_a_bar_lacks_is_nothing():
     text = draw.memory({"a": {"weights": 1500}, "b": {"optimizer": 20}}, capacity=3000).text
     assert text.splitlines()[1:] == [
         "   weights  optimizer  in all",
-        "a  1.5 kB   0 kB       1.5 kB",
-        "b  0 kB     0.02 kB    0.02 kB",
+        "a  1.5 kB   –          1.5 kB",
+        "b  –        0.02 kB    0.02 kB",
         "line: 3 kB, what a GPU has",
     ]
 
@@ -79,12 +79,61 @@ def test_bars_of_anything(bars, capacity):
         ({"a": {}}, "there is no bar to draw"),
         ({"a": {"weights": -1}}, "a holds -1 bytes of weights; expected 0 or more"),
         ({"a": {"weights": float("nan")}}, "a holds nan bytes"),
+        ({"a": {"weights": "1 GB"}}, "a holds '1 GB' bytes of weights; expected 0 or more"),
         ({str(n): {"weights": 1} for n in range(33)}, "33 bars cannot be read; at most 32"),
     ],
 )
 def test_bars_that_cannot_be_drawn(bars, message):
     with pytest.raises(ValueError, match=message):
         draw.memory(bars)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"capacity": -80e9}, "a GPU has -80000000000.0 bytes; expected 0 or more"),
+        ({"capacity": float("nan")}, "a GPU has nan bytes"),
+        ({"chosen": "stage 4"}, "no bar 'stage 4' to choose; there are stage 0, stage 1, stage 2"),
+        ({"sent": {}}, "there is no bar to draw"),
+        ({"sent": {"stage 0": {"all_reduce": -1}}}, "stage 0 sends -1 bytes of all_reduce"),
+    ],
+)
+def test_what_stands_beside_bars_is_checked(how, message):
+    with pytest.raises(ValueError, match=message):
+        draw.memory(STAGES, **how)
+
+
+SENT = {"stage 0": {"all_reduce": 30e9}, "stage 3": {"reduce_scatter": 15e9, "all_gather": 30e9}}
+
+
+@pytest.mark.parametrize("chosen", SENT)
+def test_what_is_sent_is_a_second_chart_on_its_own_scale(chosen):
+    picture = draw.memory(STAGES, sent=SENT, chosen=chosen, capacity=80e9)
+    check(picture.scene)
+    text = picture.text.splitlines()
+    assert [line.split("  ")[0] for line in text if line.startswith("▸")] == [f"▸ {chosen}"] * 2
+    assert text[-4].startswith("Sent in a step") and text[-5] == "line: 80 GB, what a GPU has"
+    parts = [line.replace("▸ ", "").split()[2:] for line in text[-2:]]
+    assert parts == [
+        [*("30", "GB", "–", "–"), *("30", "GB")],
+        [*("–", "15", "GB", "30", "GB"), *("45", "GB")],
+    ]
+    faces = [box.face for box in picture.scene.of(Box) if box.height == 20][-3:]
+    kinds = [fill(len(KINDS) + number) for number in range(3)]
+    assert [face == kind for face, kind in zip(faces, kinds, strict=True)] == (
+        [True, False, False] if chosen == "stage 0" else [False, True, True]
+    )
+
+
+def test_with_a_gpu_all_is_said_in_its_unit():
+    text = draw.memory({"70B": {"weights": 1.26e12}, "1M": {"weights": 2e6}}, capacity=80e9).text
+    assert "1,260 GB" in text and "0.002 GB" in text and "line: 80 GB" in text
+
+
+def test_long_names_leave_room_for_the_bars():
+    scene = draw.memory({"a distributed optimizer " * 6: {"weights": 5.0}}).scene
+    check(scene)
+    assert max(box.width for box in scene.of(Box)) == 200
 
 
 # ---- buckets

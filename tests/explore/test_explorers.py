@@ -204,13 +204,14 @@ def test_a_control_that_is_not_there_or_a_value_of_another_kind_is_an_error(sett
     assert not explorer.moved
 
 
+MAKERS = (explore.layout, explore.compare, explore.schedule, explore.collective, explore.zero)
 NONSENSE = (
     *(None, True, [], {}, set(), (1,), object(), b"2", "x", "", "2"),
     *(-1, 0, 1.5, 2.0, 1e300, float("nan"), float("inf"), 10**6, 10**30, 1j),
 )
 
 
-@pytest.mark.parametrize("make", [explore.layout, explore.compare, explore.schedule])
+@pytest.mark.parametrize("make", MAKERS)
 def test_no_value_of_any_setting_is_more_than_a_value_error_or_an_explanation(make):
     for name in make().settings:
         for value in NONSENSE:
@@ -226,7 +227,7 @@ def test_no_value_of_any_setting_is_more_than_a_value_error_or_an_explanation(ma
             assert time.perf_counter() - began < 5
 
 
-@pytest.mark.parametrize("make", [explore.layout, explore.compare, explore.schedule])
+@pytest.mark.parametrize("make", MAKERS)
 def test_the_first_settings_are_checked_as_later_ones(make):
     for name in make().settings.keys() - {"preset"}:
         for value in ([], {}, object(), 1j, -1):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mpviz import ParallelLayout
+from mpviz import ParallelLayout, cost
 from mpviz.world import World
 
 PROGRAM = (
@@ -85,6 +85,29 @@ def test_a_rank_holds_what_the_formula_says(world, way, dtype):
     else:  # padding has no state
         assert sum(state) == STATE[dtype] * PARAMETERS
         assert max(state) <= STATE[dtype] * (buffers // each) // dp
+
+
+@pytest.fixture
+def even(world):
+    """A model whose every parameter 4 divides, so that nothing is padded: its size."""
+    before = world.cell("(WIDE, TALL, OUT)")[0]
+    world.cell("WIDE, TALL, OUT = 8, 16, 4")
+    yield 16 * 8 + 16 + 4 * 16 + 4
+    world.cell(f"WIDE, TALL, OUT = {before}")
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "fp32"), ("bfloat16", "mixed")])
+@pytest.mark.parametrize("way", WAYS)
+def test_cost_counts_what_real_ranks_hold_and_send(world, even, way, dtype, precision):
+    dp = world.layout.dp
+    state = cost.zero(even, dp, WAYS[way], precision)
+    world.cell(f"step = Step({way!r}, {dtype!r}, group); step()")
+    events = world.cell("step()", record=True).events
+    counted = {(rank, name): n for rank in range(dp) for name, n in state.sent_bytes.items() if n}
+    assert sent(events, dp) == counted
+    world.cell("step.forward_and_backward()")
+    for held in world.cell("step.held()"):
+        assert held == {kind: getattr(state, kind) for kind in held} and len(held) == 3
 
 
 def test_stage_2_sends_each_backward_and_stage_1_once_a_step(world):

@@ -67,7 +67,7 @@ in place.
         (3, 5, 3, 5): "The sum over all samples, divided by the number of ranks. How many samples "
         "are there? The ranks can ask each other.",
         (2, 10 / 3, 6, 10): "Divided by this rank's own samples. How many have all together?",
-        (2.125, 2.125, 2.125, 2.125): "You averaged over all four ranks. Which group is meant?",
+        (2, 2, 2, 2): "You averaged over all four ranks. Which group is meant?",
     }
     rounded = {tuple(round(n, 6) for n in means): hint for means, hint in hints.items()}
     hint = rounded.get(tuple(firsts), "The four ranks should hold 1.5, 2.5, 1.5, 2.5.")

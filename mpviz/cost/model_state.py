@@ -44,9 +44,7 @@ class Precision:
 _MEGATRON = "Megatron-LM, docs/source/api-guide/dist_optimizer.md"
 
 PRECISIONS: dict[str, Precision] = {
-    "mixed": Precision(
-        2, 2, 12, "Rajbhandari et al. 2020 (arXiv 1910.02054), section 3.1: K = 12, all in fp32"
-    ),
+    "mixed": Precision(2, 2, 12, "Rajbhandari et al. 2020 (arXiv 1910.02054), section 3.1: K = 12"),
     "bf16": Precision(2, 4, 12, f"{_MEGATRON}: bf16 with fp32 gradients, 18 → 6 + 12/d"),
     "fp16": Precision(
         2, 2, 16, f"{_MEGATRON}: fp16, a copy of the gradients in fp32, 20 → 4 + 16/d"

@@ -23,10 +23,10 @@ _BILLIONS = (
 _MOST_DP = 1024
 _SMALLEST, _MOST = 0.001, 100_000
 _REMARKS = {
-    "mixed": "the ZeRO paper's",
-    "bf16": "Megatron's, gradients in fp32",
-    "fp16": "Megatron's, gradients in fp16",
-    "fp32": "all in fp32",
+    "mixed": "ZeRO paper",
+    "bf16": "Megatron",
+    "fp16": "Megatron",
+    "fp32": "no copy",
 }
 _GPUS = {40: "A100", 80: "A100, H100", 141: "H200", 192: "B200, MI300X"}
 _STAGES = {stage: f"stage {stage}" for stage in range(4)}
@@ -47,15 +47,15 @@ class ZeroExplorer(Explorer):
     def _controls(self, settings: Settings) -> Sequence[Control]:
         billions, memory = settings["billions"], settings["memory"]
         precisions = (
-            (f"{name}: {_each(each, 0, 1)} bytes, {_REMARKS[name]}", name)
+            (f"{name}: {_each(each, 0, 1)}, {_REMARKS[name]}", name)
             for name, each in PRECISIONS.items()
         )
         gpus = ((f"{size:g} ({_GPUS.get(size, 'your own')})", size) for size in {*_GPUS, memory})
         return [
             Slider("stage", "stage", tuple(_STAGES)),
-            Slider("billions", "billion parameters", sorted({*_BILLIONS, billions})),
+            Slider("billions", "parameters, B", sorted({*_BILLIONS, billions})),
             Slider("dp", "dp", notches(_MOST_DP, settings["dp"])),
-            Menu("precision", "weights + gradients + optimizer", tuple(precisions)),
+            Menu("precision", "bytes: weights + gradients + optimizer", tuple(precisions)),
             Menu("memory", "GPU memory, GB", tuple(sorted(gpus, key=lambda gpu: gpu[1]))),
         ]
 
@@ -150,7 +150,13 @@ def table(settings: Mapping[str, Any], states: Mapping[int, ModelState]) -> list
     dp, memory = settings["dp"], settings["memory"]
     precision = PRECISIONS[settings["precision"]]
     rows: list[tuple[str, ...]] = [
-        ("", "bytes for each parameter", "a rank holds", f"fits {memory:g} GB", "sends in a step")
+        (
+            "ZeRO",
+            "bytes for each parameter",
+            "a rank holds",
+            f"fits {memory:g} GB",
+            "sends in a step",
+        )
     ]
     for stage, state in states.items():
         least = cost.least_dp(_parameters(settings), stage, settings["precision"], 1e9 * memory)

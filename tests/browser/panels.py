@@ -43,6 +43,7 @@ MAKERS = {
     "Compare two orders": explore.compare,
     "Explore one pipeline schedule": explore.schedule,
     "Explore one collective": explore.collective,
+    "Explore ZeRO": explore.zero,
 }
 NAMES = {"slide grid": "grid", "nothing": None, "none": None}
 
@@ -138,12 +139,14 @@ def settings_of(shown):
 
 
 def value_of(text):
-    """Return the value behind a control's text: '2,048', 'none', 'dp: the same piece, …'."""
+    """Return the value behind a control's text: '2,048', '7.5', 'none', 'dp: the same piece, …'."""
     if text in PRESETS:
         return text
     word = text.partition(":")[0].partition(" (")[0]
     digits = word.replace(",", "")
-    return int(digits) if digits.isdigit() else NAMES.get(word, word)
+    if digits.replace(".", "", 1).isdigit():
+        return float(digits) if "." in digits else int(digits)
+    return NAMES.get(word, word)
 
 
 def made(title, settings):

@@ -16,7 +16,13 @@ from mpviz.draw.canvas.scene import Box, Raster
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
-MAKERS = {"layout": explore.layout, "compare": explore.compare, "schedule": explore.schedule}
+MAKERS = {
+    "layout": explore.layout,
+    "compare": explore.compare,
+    "schedule": explore.schedule,
+    "collective": explore.collective,
+    "zero": explore.zero,
+}
 LARGE = {"nodes": (1024, 2048), "focus": (None, 0, 5000)}
 
 

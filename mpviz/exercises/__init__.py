@@ -23,12 +23,14 @@ from .lesson03 import (
 from .lesson04 import mean_of_those_with_data, ring_bytes, sum_on_rank_five
 from .lesson05 import backward_of_g, bytes_of_a_layer, rows_first
 from .lesson06 import bubble_in_percent, exchange, plan_by_hand, warm_up
+from .lesson07 import bucket_in_a_hook, repaired_loop, uneven_batches, zero_1_step
 from .verdict import Verdict
 
 __all__ = [
     "Verdict",
     "backward_of_g",
     "bubble_in_percent",
+    "bucket_in_a_hook",
     "bytes_of_a_layer",
     "copies",
     "exchange",
@@ -44,10 +46,13 @@ __all__ = [
     "plan_by_hand",
     "rank_at",
     "ranks_of_copy_two",
+    "repaired_loop",
     "ring_bytes",
     "rows_first",
     "same_parameters",
     "sum_on_rank_five",
     "time_in_pieces",
+    "uneven_batches",
     "warm_up",
+    "zero_1_step",
 ]

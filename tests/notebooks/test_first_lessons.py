@@ -28,7 +28,7 @@ def exercises_of(number):
 
 
 def test_no_two_lessons_ask_the_same_exercise():
-    asked = [name for number in range(7) for name in exercises_of(f"{number:02}")]
+    asked = [name for number in range(8) for name in exercises_of(f"{number:02}")]
     assert len(asked) == len(set(asked))
     assert exercises_of("00") == {"gpus_with_star"}
 
@@ -36,7 +36,7 @@ def test_no_two_lessons_ask_the_same_exercise():
 def test_the_first_page_gives_the_minutes_of_each_lesson():
     listed = dict(re.findall(r"^\| \[(\d\d) · .*\| (\d+) \|$", prose("00"), re.M))
     needed = {
-        f"{n:02}": re.findall(r"You need:\*\* (\d+) min", prose(f"{n:02}")) for n in range(1, 7)
+        f"{n:02}": re.findall(r"You need:\*\* (\d+) min", prose(f"{n:02}")) for n in range(1, 8)
     }
     assert {number: [minutes] for number, minutes in listed.items()} == needed
 

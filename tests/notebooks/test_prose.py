@@ -425,6 +425,46 @@ def test_gloo_does_not_compare_what_the_ranks_bring():
     assert "may hang, or go on with garbage" in prose("04")
 
 
+def test_what_is_said_of_the_size_of_buckets():
+    from mpviz.parallel import DistributedDataParallel
+
+    default = inspect.signature(DistributedDataParallel).parameters["bucket_bytes"].default
+    assert default == 25 * 2**20 and "25 MB each, unless you say otherwise" in prose("07")
+    assert 2**18 * 4 == 2**20 and "Its 1 MB of gradients" in prose("07")
+
+
+def test_slides_pairs_are_eight():
+    layout = presets.SLIDE.layout
+    assert layout.groups("dp").of(0) == (0, 2) and len(layout.groups("dp")) == 8
+    assert "GPU 0 and GPU 2 hold the same piece" in prose("07")
+    assert "There are eight such pairs." in prose("07")
+
+
+def test_what_megatrons_distributed_optimizer_saves():
+    # Megatron-LM, docs/source/api-guide/dist_optimizer.md: whole, and cut over d.
+    rows = {20: (4, 16), 18: (6, 12), 16: (8, 8)}
+    assert all(kept + cut == whole for whole, (kept, cut) in rows.items())
+    assert 2 + 4 + (4 + 4 + 4) == 18 and "bf16 has 18 bytes and not 16" in prose("07")
+    assert 12 - 12 / 2 == 6 and "halves the 12 bytes of the optimizer: 6 bytes a" in prose("07")
+    assert 1 / (2 * 2) == 1 / 4 and "left each GPU only a quarter" in prose("07")
+    assert 11.8 < 12 - 12 / 64 < 12 and "nearly 12 bytes of 18" in prose("07")
+    assert 3 / 2 == 1.5 and "Stage 3 sends half as much again" in prose("07")
+
+
+def test_tp_sends_as_much_as_zero_3_at_four_and_a_half_hidden_sizes():
+    for hidden, ranks in ((1024, 2), (8192, 8)):
+        tokens = 9 * hidden // 2
+        layer = (
+            shards.attention(tokens, hidden, heads=8, tp=ranks),
+            shards.mlp(tokens, hidden, 4 * hidden, tp=ranks),
+        )
+        calls = [call for block in layer for call in block.forward + block.backward]
+        assert len(calls) == 4
+        weights = 12 * hidden**2 * (ranks - 1) / ranks  # of an all-gather, or a reduce-scatter
+        assert sum(call.sent for call in calls) == pytest.approx(3 * weights)
+    assert "equal at T = 4.5h" in prose("07") and "four all-reduces of T × h numbers" in prose("07")
+
+
 @pytest.mark.parametrize(
     ("lesson", "section", "about"),
     [
@@ -435,6 +475,10 @@ def test_gloo_does_not_compare_what_the_ranks_bring():
         ("06", 3, "1F1B"),  # whose plan is measured
         ("06", 5, "Interleaved: less bubble, more messages"),  # named where messages cross nodes
         ("06", 6, "Zero bubble"),  # named by the check of exercise 3
+        ("07", 1, "The ★ pair"),  # whose all-reduce of the bias is skipped at the end
+        ("07", 2, "Average or sum"),  # named where no_sync accumulates
+        ("07", 3, "Buckets that leave during backward"),  # where bucket_bytes is set
+        ("07", 5, "ZeRO 1, 2, 3 in bytes"),  # named by Megatron's table
     ],
 )
 def test_a_section_that_is_named_is_the_one_meant(lesson, section, about):
@@ -442,7 +486,7 @@ def test_a_section_that_is_named_is_the_one_meant(lesson, section, about):
     assert about in headings[str(section)]
 
 
-@pytest.mark.parametrize("lesson", ["03", "05"])
+@pytest.mark.parametrize("lesson", ["03", "05", "07"])
 def test_a_lesson_has_four_to_seven_rounds(lesson):
     rounds = re.findall(r"^## (\d) ·", prose(lesson), re.MULTILINE)
     assert [int(number) for number in rounds] == [*range(1, len(rounds) + 1)]

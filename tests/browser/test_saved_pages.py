@@ -185,6 +185,39 @@ def stands(panel, time_shown):
     assert dict(panel.read()["controls"])["time"] == time_shown
 
 
+def test_a_film_begins_with_the_first_step_and_ends_with_the_last(chromium, tmp_path):
+    path = explore.collective(ranks=2, step=2).save(tmp_path / "film.html")
+    with opened(chromium, path) as page:
+        panel = Panel(page.locator(".mpviz-explorer"))
+        panel.locator.get_by_role("combobox", name="speed").select_option("4 ×")
+        button = panel.locator.locator(".mpviz-player button")
+        panel.locator.evaluate(
+            """panel => {
+                window.seen = [];
+                const step = panel.querySelector("[name=step]");
+                step.addEventListener("input", () => window.seen.push(step.value));
+            }"""
+        )
+        button.click()
+        eventually(lambda: ended(page, button), page)
+        assert "after step 2 of 2" in panel.read()["status"]
+        panel.control("ranks").focus()
+        page.keyboard.press("ArrowRight")
+        page.evaluate("window.seen.length = 0")
+        assert panel.control("step").get_attribute("max") == "4"
+        button.click()
+        eventually(lambda: ended(page, button, ["0", "1", "2", "3", "4"]), page)
+        panel.control("ranks").focus()
+        page.keyboard.press("Home")
+        assert dict(panel.read()["controls"])["step"] == "0"
+        assert "nothing to send" in panel.read()["alt"]
+
+
+def ended(page, button, seen=("0", "1", "2")):
+    assert page.evaluate("window.seen") == [*seen]
+    assert button.inner_text() == "▶ Play"
+
+
 def test_who_wants_less_motion_goes_step_by_step(chromium, saved):
     with opened(chromium, saved["schedule"], reduced_motion="reduce") as page:
         panel = Panel(page.locator(".mpviz-explorer"))

@@ -4,7 +4,9 @@ What is expected comes from the controls alone, as with a kernel: whatever they 
 must show what this process draws for it.
 """
 
+import base64
 import contextlib
+import gzip
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -244,6 +246,14 @@ def test_axe_finds_nothing_grave_and_the_page_is_kept_to_look_at(chromium, saved
         assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
 
 
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_narrow_window_is_never_scrolled_sideways(chromium, saved, name):
+    with opened(chromium, saved[name], viewport={"width": 320, "height": 480}) as page:
+        page.locator(".mpviz-explorer").wait_for(timeout=10_000)
+        wide = "() => document.documentElement.scrollWidth"
+        assert page.evaluate(wide) <= 320
+
+
 def test_no_frame_is_blank_while_it_moves(chromium, saved):
     with opened(chromium, saved["layout"]) as page:
         page.locator("canvas").wait_for(timeout=10_000)
@@ -279,12 +289,19 @@ def altered(path, tmp_path, change):
     return other
 
 
+def edited(text, answers):
+    return f"{text[: text.index(STORE)]}{STORE}{base64.b64encode(gzip.compress(answers)).decode()}"
+
+
 STORE = '<script type="text/plain" id="store">'
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (lambda text: edited(text, b""), "are not those of an explorer"),
+        (lambda text: edited(text, b"{}"), "are not those of an explorer"),
+        (lambda text: edited(text, b'{"kept": {"tp": [1, 2]}}'), "are not those of an explorer"),
         (lambda text: text[: text.index(STORE)], "the recorded answers are missing from this page"),
         (lambda text: text[: text.index(STORE) + 5000], "are damaged or cut off"),
         (

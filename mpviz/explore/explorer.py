@@ -337,7 +337,9 @@ class Explorer(anywidget.AnyWidget):
             settings = start
             for name, value in zip(kept, combination, strict=True):
                 settings = self._followed(settings, name, value)
-            settings = self._after(dict(settings), "")  # whichever was last
+            settled = self._after(dict(settings), "")  # whichever was last
+            if all(settled[name] in kept[name] for name in kept):
+                settings = settled
             try:
                 view = self._viewed(settings)
             except ValueError as error:

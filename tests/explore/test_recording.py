@@ -213,3 +213,10 @@ def test_on_a_page_steps_end_with_the_last_and_follow_the_ranks_as_with_a_kernel
         step = {control["name"]: control for control in answer["controls"]}["step"]
         assert step["values"] == list(range(last + 1))
         assert answer["words"]["settings"]["step"] == min(asked["step"], last)
+
+
+def test_what_would_follow_but_is_not_kept_is_explained():
+    _, answers = unpacked(explore.layout().record(nodes=(1, 2), pp=(2,), focus=(None, 15)))
+    by_order = dict(zip(product((1, 2), (2, 4), (None, 15)), answers, strict=True))
+    assert by_order[1, 2, 15]["problem"] == "rank 15 is out of range: 0 … 7"
+    assert by_order[2, 2, 15]["words"]["settings"]["focus"] == 15

@@ -58,7 +58,7 @@ class CollectiveExplorer(Explorer):
 
     def _viewed(self, settings: Settings) -> View:
         step = settings["step"]
-        plan = plan_of(settings["name"], settings["ranks"], settings["algorithm"])
+        plan = _plan(settings)
         picture = draw.collective(plan, step)
         summary = f"{plan}: after step {step} of {len(plan.steps)}"
         return View(picture, summary, table(plan, step), _NOTE, plan)
@@ -131,6 +131,13 @@ def table(plan: CollectivePlan, step: int) -> list[tuple[str, ...]]:
     return rows
 
 
+def _plan(settings: Settings) -> CollectivePlan:
+    ranks = settings["ranks"]
+    if ranks > _MOST_RANKS:
+        raise ValueError(f"the explorer draws up to {_MOST_RANKS} ranks, got {ranks:,}")
+    return plan_of(settings["name"], ranks, settings["algorithm"])
+
+
 def _fits(settings: Settings) -> bool:
     most = {"ranks": _MOST_RANKS, "step": _last(settings, otherwise=-1)}
     return all(settings[name] <= value for name, value in most.items())
@@ -139,6 +146,6 @@ def _fits(settings: Settings) -> bool:
 def _last(settings: Settings, otherwise: int = 0) -> int:
     """Return the number of steps; ``otherwise`` where the settings make no plan."""
     try:
-        return len(plan_of(settings["name"], settings["ranks"], settings["algorithm"]).steps)
+        return len(_plan(settings).steps)
     except ValueError:
         return otherwise

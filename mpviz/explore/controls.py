@@ -54,8 +54,10 @@ class Slider:
         return own | stops
 
     def narrowed(self, values: Sequence[Any]) -> "Slider":
-        """Return the slider with these stops alone."""
-        return replace(self, values=tuple(values))
+        """Return the slider with these stops alone; of a range, those in it."""
+        ends = self.values if isinstance(self.values, range) else None
+        stops = [one for one in values if ends is None or (-1 if one is None else one) in ends]
+        return replace(self, values=tuple(stops))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import anywidget
-import numpy as np
 import traitlets
 
 from ..draw import Picture
@@ -84,10 +83,11 @@ class Setting(traitlets.TraitType[Any, Any]):
 
     def validate(self, explorer: Any, value: Any) -> Any:
         """Return the value as Python's own, or raise ``ValueError`` for what no page can send."""
-        value = _plain(value)
+        value = recording.plain(value)
         if not isinstance(value, int | float | str) or not isfinite(_number(value)):
             raise ValueError(f"{self.name} must be a number, a text or None, got {value!r}")
-        return value
+        held = explorer.settings[self.name]
+        return held if value == held else value  # 2.0 is no change of 2
 
     def set(self, explorer: Any, value: Any) -> None:
         """Set it when no other thread moves the explorer."""
@@ -156,7 +156,7 @@ class Explorer(anywidget.AnyWidget):
     """The settings that `record` keeps answers for, if it is not told."""
 
     def __init__(self, settings: Settings) -> None:
-        settings = {name: _plain(value) for name, value in settings.items()}
+        settings = {name: recording.plain(value) for name, value in settings.items()}
         self._check(settings)
         # A kernel may answer the page in one thread while it runs a cell in another. And who
         # observes a move may make the next one.
@@ -167,7 +167,7 @@ class Explorer(anywidget.AnyWidget):
         self._state = _State(self._start, self._start, view, self._controls(settings))
         super().__init__()
         self._show(title=self._title, pointed=self._pointed, **self._drawn(view))
-        self.observe(lambda asked: self._move(asked.new["changes"]), "asked")
+        self.observe(lambda asked: self._move(self._possible(asked.new)), "asked")
         self.observe(lambda change: self._move(self._changed(change.name)), list(settings))
 
     # ---- what an explorer is made of
@@ -237,7 +237,7 @@ class Explorer(anywidget.AnyWidget):
         unknown = sorted(settings.keys() - here.keys())
         if unknown:
             raise ValueError(f"no control named {', '.join(unknown)}; there are {', '.join(here)}")
-        settings = {name: _plain(value) for name, value in settings.items()}
+        settings = {name: recording.plain(value) for name, value in settings.items()}
         self._check({**here, **settings})
         self._move(settings)
 
@@ -245,6 +245,15 @@ class Explorer(anywidget.AnyWidget):
         """Take what a page has set, when no other thread moves the explorer."""
         with self._turn:
             super().set_state(sync_data)
+
+    def _possible(self, asked: Mapping[str, Any]) -> Settings:
+        """Return the changes that a page asks for, or raise ``ValueError`` before there are any."""
+        changes, here = asked.get("changes", {}), self.settings
+        return {
+            name: getattr(type(self), name).validate(self, value)
+            for name, value in changes.items()
+            if name in here  # a page of another version may have more
+        }
 
     def _changed(self, last: str) -> Settings:
         """Return the settings whose traits were assigned to, one of them as the last."""
@@ -310,7 +319,8 @@ class Explorer(anywidget.AnyWidget):
             larger than `recording.MOST_ANSWERS` or `recording.MOST_BYTES`.
         """
         with self._turn:
-            values = recording.checked(kept or self._recorded, self._good)
+            movable = {each.name: self._good[each.name] for each in self._state.controls}
+            values = recording.checked(kept or self._recorded, movable)
             for name, several in values.items():
                 for value in several:
                     self._check({**self._good, name: value})
@@ -327,6 +337,9 @@ class Explorer(anywidget.AnyWidget):
             settings = start
             for name, value in zip(kept, combination, strict=True):
                 settings = self._followed(settings, name, value)
+            settled = self._after(dict(settings), "")  # whichever was last
+            if all(settled[name] in kept[name] for name in kept):
+                settings = settled
             try:
                 view = self._viewed(settings)
             except ValueError as error:
@@ -336,16 +349,22 @@ class Explorer(anywidget.AnyWidget):
             scene = view.picture.scene
             glyphs = glyphs_of(scene, glyphs)
             words = {**self._words(view, settings), "settings": settings}
-            yield {"words": words, "scene": to_json(scene)}
-        controls = {each.name: each for each in self._controls(start)}
+            controls = self._narrowed(settings, kept)
+            yield {"words": words, "scene": to_json(scene), "controls": controls}
         yield {
             "title": self._title,
             "pointed": self._pointed,
-            "controls": [controls[name].narrowed(kept[name]).described() for name in kept],
             "glyphs": glyphs,
             "kept": kept,
             "start": {name: start[name] for name in kept},
         }
+
+    def _narrowed(
+        self, settings: Settings, kept: Mapping[str, Sequence[Any]]
+    ) -> list[dict[str, Any]]:
+        """Return the controls that move among what is kept."""
+        controls = {each.name: each for each in self._controls(settings)}
+        return [controls[name].narrowed(kept[name]).described() for name in kept]
 
     def _ways_in(self, settings: Settings, kept: Mapping[str, Sequence[Any]]) -> list[Fix]:
         """Return the ways out of settings that do not fit which a page without a kernel has."""
@@ -375,7 +394,7 @@ class Explorer(anywidget.AnyWidget):
         ValueError
             If it cannot be written there, and as `record`.
         """
-        path = recording.checked_path(path)
+        target = recording.checked_path(path)
         with self._turn:
             self.record(**(kept or self._kept))
             view = self._state.view
@@ -386,8 +405,8 @@ class Explorer(anywidget.AnyWidget):
                 **{"width": width, "height": height},
                 png=base64.b64encode(view.picture.png()).decode(),
             )
-        recording.write(path, text)
-        return path
+        recording.write(target, text)
+        return Path(path)
 
     # ---- the page
 
@@ -399,7 +418,6 @@ class Explorer(anywidget.AnyWidget):
     def _show(self, **drawn: Any) -> None:
         """Set all traits at once: one message to the page, and observers see them agree."""
         state = self._state
-        drawn |= {"value": state.view.value, "problem": state.problem, **state.settings}
         drawn["controls"] = [each.described() for each in state.controls]
         drawn["shown"] = {
             **self._words(state.view, state.good),
@@ -408,6 +426,8 @@ class Explorer(anywidget.AnyWidget):
             "problem": state.problem or "",
             "fixes": [fix.described() for fix in state.fixes],
         }
+        # After what the page shows: an observer that raises keeps nothing of that from it.
+        drawn |= {"value": state.view.value, "problem": state.problem, **state.settings}
         with self.hold_sync(), self.hold_trait_notifications():
             for name, value in drawn.items():
                 self.set_trait(name, value)
@@ -440,11 +460,6 @@ class Explorer(anywidget.AnyWidget):
         data, metadata = self.picture._repr_mimebundle_()
         live: Any = super()._repr_mimebundle_(**kwargs) or ({}, {})
         return {**live[0], **data, "text/plain": self.text}, metadata
-
-
-def _plain(value: Any) -> Any:
-    """Return numpy's numbers as Python's, which can be sent to the page."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _number(value: float | str) -> float:

@@ -122,7 +122,7 @@ class Controls {
   }
 
   stop() {
-    for (const { player } of this.made.values()) player?.stop();
+    for (const { player } of this.made.values()) player?.end();
   }
 }
 
@@ -179,14 +179,12 @@ class Player {
     this.speed.setAttribute("aria-label", "speed");
     // Who wants less motion goes on stop by stop.
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
-    this.still.addEventListener("change", () => this.stop());
+    this.still.onchange = () => this.stop();
     this.box = element("div", { className: "mpviz-player" }, [this.button, this.speed]);
     this.stop();
   }
 
   start() {
-    const { input } = this.slider;
-    if (input.valueAsNumber >= +input.max) input.value = -1; // or its least
     if (this.still.matches) return this.step();
     this.button.textContent = "❚❚ Pause";
     this.step();
@@ -195,7 +193,9 @@ class Player {
   step() {
     const { input } = this.slider;
     if (!this.busy()) {
-      input.stepUp();
+      if (input.valueAsNumber >= +input.max) input.value = input.min;
+      else input.stepUp();
+      if (this.slider.value === null) input.stepUp(); // the film begins after "none"
       input.dispatchEvent(new Event("input"));
     }
     if (this.still.matches) return;
@@ -209,6 +209,11 @@ class Player {
     this.timer = undefined;
     this.button.textContent = this.still.matches ? "Step" : "▶ Play";
     this.speed.hidden = this.still.matches;
+  }
+
+  end() {
+    this.stop();
+    this.still.onchange = null;
   }
 }
 

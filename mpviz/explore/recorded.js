@@ -12,8 +12,15 @@ async function unpacked(store) {
   } catch {
     throw new Error("the recorded answers of this page are damaged or cut off");
   }
-  const answers = text.trimEnd().split("\n");
-  return { ...JSON.parse(answers.pop()), answers };
+  try {
+    const answers = text.trimEnd().split("\n");
+    const recording = { ...JSON.parse(answers.pop()), answers };
+    const count = Object.values(recording.kept).reduce((count, kept) => count * kept.length, 1);
+    if (count !== answers.length) throw new Error();
+    return recording;
+  } catch {
+    throw new Error("the recorded answers of this page are not those of an explorer");
+  }
 }
 
 // What a panel takes for its model: it sets `asked`, and is answered at once.
@@ -24,8 +31,8 @@ class Recorded {
     this.at = { ...recording.start, ...Object.fromEntries(held) };
     if ("problem" in this.found()) this.at = { ...recording.start }; // which fitted
     this.listeners = new Set();
-    const { title, pointed, controls, glyphs } = recording;
-    this.state = { title, pointed, controls, glyphs, asked: {}, shown: {} };
+    const { title, pointed, glyphs } = recording;
+    this.state = { title, pointed, glyphs, asked: {}, shown: {} };
     this.answer({});
   }
 
@@ -56,9 +63,11 @@ class Recorded {
     Object.assign(this.at, changes);
     const found = this.found();
     if (!("problem" in found)) {
+      for (const [name, value] of Object.entries(found.words.settings))
+        if (this.holds(name, value)) this.at[name] = value; // what followed from the change
       this.good = { ...this.at };
       this.words = found.words;
-      this.state.scene = found.scene;
+      Object.assign(this.state, { scene: found.scene, controls: found.controls });
       return this.show({ problem: "", fixes: [] });
     }
     const back = { text: `back to ${this.words.summary}`, changes: this.good };
@@ -103,6 +112,27 @@ function nearest(kept, value) {
   if (typeof value !== "number" || numbers.length === 0) return kept;
   const [below, above] = [numbers.findLast((one) => one < value), numbers.find((one) => one > value)];
   return [below, above].filter((one) => one !== undefined);
+}
+
+// Stands in with the reason why nothing moves, where nothing can.
+class Silent {
+  constructor(model, reason) {
+    Object.assign(this, { model, reason, asked: {} });
+  }
+
+  get(name) {
+    if (name !== "shown") return this.model.get(name);
+    const shown = this.model.get("shown");
+    const settings = { ...shown.settings, ...this.asked.changes };
+    const problem = `the kernel does not answer, and ${this.reason}`;
+    return { ...shown, settings, problem, fixes: [], answers: this.asked.number };
+  }
+
+  set(_, asked) {
+    this.asked = asked;
+  }
+
+  save_changes() {}
 }
 
 // The kernel's model of a notebook; where that does not answer in time, the recorded one in its
@@ -151,13 +181,19 @@ class Standby {
   save_changes() {
     this.model.save_changes();
     if (this.recorded) this.answer();
-    else if (this.model.get("store")) this.timer ??= setTimeout(() => this.standIn(), PATIENCE);
+    else this.timer ??= setTimeout(() => this.standIn(), PATIENCE);
   }
 
   async standIn() {
-    const recording = await unpacked(this.model.get("store"));
+    let recorded;
+    try {
+      const recording = await unpacked(this.model.get("store"));
+      recorded = new Recorded(recording, this.model.get("shown").settings);
+    } catch ({ message }) {
+      recorded = new Silent(this.model, message);
+    }
     if (!this.timer) return; // the kernel has answered while this was unpacked
-    this.recorded = new Recorded(recording, this.model.get("shown").settings);
+    this.recorded = recorded;
     this.answer();
   }
 

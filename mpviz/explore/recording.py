@@ -3,11 +3,16 @@
 import html
 import json
 import os
+import shutil
+import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .._checks import listed
 
@@ -64,7 +69,7 @@ def checked(kept: Mapping[str, Iterable[Any]], here: Mapping[str, Any]) -> dict[
     for name, given in kept.items():
         if isinstance(given, str) or not isinstance(given, Iterable):
             raise ValueError(f"{name} is recorded for several values, such as [{here[name]!r}]")
-        values[name] = list(dict.fromkeys([*given, here[name]]))
+        values[name] = _several(name, given, here[name])
         if all(isinstance(value, int | float | None) for value in values[name]):
             values[name].sort(key=lambda value: (value is not None, value or 0))
     count = prod(map(len, values.values()))
@@ -75,6 +80,24 @@ def checked(kept: Mapping[str, Iterable[Any]], here: Mapping[str, Any]) -> dict[
             f"so {_fewer(values, MOST_ANSWERS / count)} would fit"
         )
     return values
+
+
+def plain(value: Any) -> Any:
+    """Return numpy's numbers as Python's, which can be sent to a page."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _several(name: str, given: Iterable[Any], here: Any) -> list[Any]:
+    """Return the values to keep of one setting, each once."""
+    values = list(map(plain, islice(given, MOST_ANSWERS + 1)))  # it may be endless
+    if len(values) > MOST_ANSWERS:
+        raise ValueError(
+            f"{name} alone has more values than the {MOST_ANSWERS:,} settings that a record holds"
+        )
+    for value in values:
+        if not isinstance(value, int | float | str | None):
+            raise ValueError(f"{name} must be a number, a text or None, got {value!r}")
+    return list(dict.fromkeys([*values, here]))
 
 
 def packed(answers: Iterator[Mapping[str, Any]], kept: Kept) -> Iterator[bytes]:
@@ -118,9 +141,14 @@ def checked_path(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"cannot save as {path.name!r}; a name may end in .html or .htm")
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is no folder"
+    try:
+        there, folder = path.exists(), path.parent.is_dir()
+    except (OSError, ValueError) as error:  # a name too long, or with a null byte
+        raise ValueError(f"cannot save as {str(path)!r}: {_why(error)}") from error
+    if (there and not path.is_file()) or not folder:
+        what = "is no file" if there else f"lies in {path.parent}, which is no folder"
         raise ValueError(f"cannot save as {str(path)!r}: that {what}")
+    path = path.resolve()  # what a link leads to
     if not os.access(path.parent, os.W_OK):
         raise ValueError(f"cannot save as {str(path)!r}: no right to write in {path.parent}")
     return path
@@ -128,10 +156,16 @@ def checked_path(path: str | Path) -> Path:
 
 def write(path: Path, text: str) -> None:
     """Write beside the path, then swap: a reader sees the old page or the new one."""
-    beside = path.with_name(f"{path.name}.part")
+    beside = path.with_name(f".{uuid.uuid4().hex}.part")  # nobody's, another thread's neither
     try:
         beside.write_text(text, encoding="utf-8")
+        if path.exists():
+            shutil.copymode(path, beside)
         os.replace(beside, path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise ValueError(f"cannot save as {str(path)!r}: {error.strerror}") from error
+        raise ValueError(f"cannot save as {str(path)!r}: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

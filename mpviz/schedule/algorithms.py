@@ -77,6 +77,7 @@ class CollectivePlan:
         >>> collective("all_gather", ranks=4).inputs(2)
         (2,)
         """
+        self._check_rank(rank)
         if self.name == "all_to_all":
             return tuple(rank * self.chunks + to for to in range(self.chunks))
         if self.name == "all_gather":
@@ -85,6 +86,7 @@ class CollectivePlan:
 
     def outputs(self, rank: int) -> tuple[int, ...]:
         """Return the chunks that make a rank's result; others it may hold do not count."""
+        self._check_rank(rank)
         if self.name == "all_to_all":
             return tuple(sender * self.chunks + rank for sender in range(self.chunks))
         return (rank,) if self.name == "reduce_scatter" else tuple(range(self.chunks))
@@ -148,6 +150,7 @@ class CollectivePlan:
         | 0→1 0
         1→3 0 |
         """
+        self._check_rank(rank)
         for sends in self.steps:
             yield (
                 [send for send in sends if send.sender == rank],
@@ -162,6 +165,10 @@ class CollectivePlan:
         if whole_number("step", step, least=0) > last:
             raise ValueError(f"step must be 0 … {last}, got {step}")
         return int(step)
+
+    def _check_rank(self, rank: int) -> None:
+        if whole_number("rank", rank, least=0) >= self.ranks:
+            raise ValueError(f"rank must be 0 … {self.ranks - 1}, got {rank}")
 
     def __str__(self) -> str:
         ranks = f"{self.ranks} rank{'s' * (self.ranks != 1)}"
@@ -216,11 +223,11 @@ def collective(name: str, ranks: int, algorithm: str = "") -> CollectivePlan:
     step 3  0→1 1  1→2 2  2→0 0
     step 4  0→1 0  1→2 1  2→0 2
     """
-    if name not in ALGORITHMS:
+    if not isinstance(name, str) or name not in ALGORITHMS:
         raise ValueError(f"no collective {name!r} here; there are {listed(ALGORITHMS, ' and ')}")
     known = ALGORITHMS[name]
     algorithm = algorithm or next(iter(known))
-    if algorithm not in known:
+    if not isinstance(algorithm, str) or algorithm not in known:
         raise ValueError(f"no algorithm {algorithm!r} for {name}; it has {listed(known, ' and ')}")
     ranks = whole_number("ranks", ranks)
     if ranks > _MOST_RANKS:

@@ -115,6 +115,20 @@ def test_recorded_answers_stand_in_for_a_kernel_that_does_not_answer(page, both)
     assert page.kernel.evaluate("explorer.tp") == 4
 
 
+def test_where_nothing_is_recorded_a_kernel_that_does_not_answer_is_named(page, both):
+    view = both[0]
+    page.kernel.evaluate("explorer.set_trait('store', '')")
+    with page.kernel.suspended():
+        view.control("tp").focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        eventually(lambda: tells(view, "the kernel does not answer, and the recorded"), page)
+        assert dict(view.read()["controls"])["tp"] == "4"
+    for each in both:
+        eventually(lambda each=each: stands(each, "4"), page)
+        assert each.settled(fits=True)["status"] == "16 GPUs = tp 4 × dp 1 × pp 4"
+
+
 def tells(view, status):
     assert status in view.read()["status"]
 

@@ -4,7 +4,9 @@ What is expected comes from the controls alone, as with a kernel: whatever they 
 must show what this process draws for it.
 """
 
+import base64
 import contextlib
+import gzip
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -191,6 +193,39 @@ def stands(panel, time_shown):
     assert dict(panel.read()["controls"])["time"] == time_shown
 
 
+def test_a_film_begins_with_the_first_step_and_ends_with_the_last(chromium, tmp_path):
+    path = explore.collective(ranks=2, step=2).save(tmp_path / "film.html")
+    with opened(chromium, path) as page:
+        panel = Panel(page.locator(".mpviz-explorer"))
+        panel.locator.get_by_role("combobox", name="speed").select_option("4 ×")
+        button = panel.locator.locator(".mpviz-player button")
+        panel.locator.evaluate(
+            """panel => {
+                window.seen = [];
+                const step = panel.querySelector("[name=step]");
+                step.addEventListener("input", () => window.seen.push(step.value));
+            }"""
+        )
+        button.click()
+        eventually(lambda: ended(page, button), page)
+        assert "after step 2 of 2" in panel.read()["status"]
+        panel.control("ranks").focus()
+        page.keyboard.press("ArrowRight")
+        page.evaluate("window.seen.length = 0")
+        assert panel.control("step").get_attribute("max") == "4"
+        button.click()
+        eventually(lambda: ended(page, button, ["3", "4"]), page)
+        panel.control("ranks").focus()
+        page.keyboard.press("Home")
+        assert dict(panel.read()["controls"])["step"] == "0"
+        assert "nothing to send" in panel.read()["alt"]
+
+
+def ended(page, button, seen=("0", "1", "2")):
+    assert page.evaluate("window.seen") == [*seen]
+    assert button.inner_text() == "▶ Play"
+
+
 def test_who_wants_less_motion_goes_step_by_step(chromium, saved):
     with opened(chromium, saved["schedule"], reduced_motion="reduce") as page:
         panel = Panel(page.locator(".mpviz-explorer"))
@@ -215,6 +250,14 @@ def test_axe_finds_nothing_grave_and_the_page_is_kept_to_look_at(chromium, saved
         page.screenshot(path=SCREENSHOTS / f"saved-{name}-{scheme}.png", full_page=True)
         found = Axe().run(page).response["violations"]
         assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_narrow_window_is_never_scrolled_sideways(chromium, saved, name):
+    with opened(chromium, saved[name], viewport={"width": 320, "height": 480}) as page:
+        page.locator(".mpviz-explorer").wait_for(timeout=10_000)
+        wide = "() => document.documentElement.scrollWidth"
+        assert page.evaluate(wide) <= 320
 
 
 def test_no_frame_is_blank_while_it_moves(chromium, saved):
@@ -252,12 +295,19 @@ def altered(path, tmp_path, change):
     return other
 
 
+def edited(text, answers):
+    return f"{text[: text.index(STORE)]}{STORE}{base64.b64encode(gzip.compress(answers)).decode()}"
+
+
 STORE = '<script type="text/plain" id="store">'
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (lambda text: edited(text, b""), "are not those of an explorer"),
+        (lambda text: edited(text, b"{}"), "are not those of an explorer"),
+        (lambda text: edited(text, b'{"kept": {"tp": [1, 2]}}'), "are not those of an explorer"),
         (lambda text: text[: text.index(STORE)], "the recorded answers are missing from this page"),
         (lambda text: text[: text.index(STORE) + 5000], "are damaged or cut off"),
         (

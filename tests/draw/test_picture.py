@@ -3,12 +3,16 @@
 import base64
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from mpviz import ParallelLayout, draw, presets
+from mpviz.draw import Picture
+from mpviz.draw.canvas.scene import Box, Scene
 
 SLIDE = presets.SLIDE.layout
 LARGE = presets.LLAMA3_405B["8k"].layout
@@ -83,3 +87,16 @@ def test_bad_input_is_a_clear_value_error(call, message):
 def test_groups_of_the_expert_grid_can_be_drawn():
     experts = ParallelLayout(nodes=2, tp=2, pp=4, ep=2)
     assert "8 ep groups of 2" in draw.groups(experts, "ep").text
+
+
+def test_a_lone_box_stands_where_one_among_others_does():
+    box = Box(12.3, 5.7, 10, 10, (0.7, 0.9, 0.8), (0, 0.4, 0.3))
+    far = replace(box, x=80)
+    lone, among = (decoded(Picture(Scene(100, 20, boxes), "")) for boxes in ((box,), (box, far)))
+    half = lone.shape[1] // 2
+    assert (lone[:, :half] == among[:, :half]).all()
+
+
+def decoded(picture):
+    picture.figure.canvas.draw()
+    return np.asarray(picture.figure.canvas.buffer_rgba())

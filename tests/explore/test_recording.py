@@ -5,8 +5,11 @@ import gzip
 import json
 import os
 import re
-from itertools import product
+import stat
+import threading
+from itertools import count, product
 
+import numpy as np
 import pytest
 
 from mpviz import explore
@@ -49,8 +52,8 @@ def test_ways_out_of_a_misfit_lead_to_what_is_kept():
 
 
 def test_controls_are_those_that_move_with_the_values_that_are_kept():
-    head, _ = unpacked(explore.schedule().record(kind=("gpipe",), time=(None, 50)))
-    kind, time = head["controls"]
+    head, answers = unpacked(explore.schedule().record(kind=("gpipe",), time=(None, 50)))
+    kind, time = answers[0]["controls"]
     assert [option["value"] for option in kind["options"]] == ["gpipe", "1f1b"]
     assert time["values"] == [None, 50] and time["plays"]
     assert head["start"] == {"kind": "1f1b", "time": None}
@@ -76,6 +79,9 @@ def test_an_explorer_with_a_problem_is_recorded_where_it_was_good():
         ({"dp": (1, 2)}, "no control named dp; there are preset"),
         ({"tp": 2}, "tp is recorded for several values, such as [2]"),
         ({"view": "grid"}, "view is recorded for several values"),
+        ({"expert_tp": (None, 1)}, "no control named expert_tp; there are preset"),
+        ({"tp": ([1], 2)}, "tp must be a number, a text or None, got [1]"),
+        ({"focus": count()}, "focus alone has more values than the 5,000 settings"),
         ({"tp": (1, "two")}, "tp must be a whole number ≥ 1, got 'two'"),
         (
             {"tp": range(1, 73), "pp": range(1, 129)},
@@ -131,9 +137,13 @@ def test_a_page_that_cannot_be_written_is_refused_before_anything_is_drawn(tmp_p
     explorer = explore.layout()
     monkeypatch.setattr(explorer, "_answers", None)
     (tmp_path / "folder.html").mkdir()
+    (tmp_path / "device.html").symlink_to("/dev/full")
     for name, said in (
         ("explore.pdf", "a name may end in .html or .htm"),
-        ("folder.html", "that is a folder"),
+        ("folder.html", "that is no file"),
+        ("device.html", "that is no file"),
+        ("null\0.html", "null"),
+        (f"{'long' * 100}.html", "File name too long"),
         ("missing/explore.html", "missing, which is no folder"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -155,3 +165,58 @@ def test_a_disk_that_fails_leaves_the_page_before(tmp_path, monkeypatch):
         explore.layout().save(path, tp=(2,))
     assert path.read_text() == "before"
     assert [entry.name for entry in tmp_path.iterdir()] == ["explore.html"]
+
+
+def test_numbers_of_numpy_are_recorded_as_pythons():
+    head, _ = unpacked(explore.layout().record(tp=np.array([1, 2, 4])))
+    assert head["kept"] == {"tp": [1, 2, 4]}
+
+
+def test_a_link_is_followed_and_what_was_there_keeps_its_mode_and_its_neighbours(tmp_path):
+    page, link, other = (tmp_path / name for name in ("page.html", "link.html", "page.html.part"))
+    page.touch()
+    page.chmod(0o640)
+    link.symlink_to(page)
+    other.write_text("mine")
+    assert explore.layout().save(link, tp=(2,)) == link
+    assert link.is_symlink() and "<h1>" in page.read_text(encoding="utf-8")
+    assert stat.S_IMODE(page.stat().st_mode) == 0o640
+    assert other.read_text() == "mine" and len(list(tmp_path.iterdir())) == 3
+
+
+def test_several_may_save_the_same_page_at_once(tmp_path):
+    path, together, failed = tmp_path / "page.html", threading.Barrier(4), []
+
+    def write(letter):
+        together.wait(10)
+        try:
+            for _ in range(50):
+                recording.write(path, letter * 10_000)
+        except ValueError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert failed == [] and path.read_text() in {letter * 10_000 for letter in "abcd"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_on_a_page_steps_end_with_the_last_and_follow_the_ranks_as_with_a_kernel():
+    head, answers = unpacked(explore.collective().record())
+    kept = head["kept"]
+    for combination, answer in zip(product(*kept.values()), answers, strict=True):
+        asked = dict(zip(kept, combination, strict=True))
+        last = 2 * (asked["ranks"] - 1)
+        step = {control["name"]: control for control in answer["controls"]}["step"]
+        assert step["values"] == list(range(last + 1))
+        assert answer["words"]["settings"]["step"] == min(asked["step"], last)
+
+
+def test_what_would_follow_but_is_not_kept_is_explained():
+    _, answers = unpacked(explore.layout().record(nodes=(1, 2), pp=(2,), focus=(None, 15)))
+    by_order = dict(zip(product((1, 2), (2, 4), (None, 15)), answers, strict=True))
+    assert by_order[1, 2, 15]["problem"] == "rank 15 is out of range: 0 … 7"
+    assert by_order[2, 2, 15]["words"]["settings"]["focus"] == 15

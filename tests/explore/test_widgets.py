@@ -112,6 +112,36 @@ def test_several_settings_at_once_are_one_move():
     assert explorer.value == ParallelLayout(nodes=1, tp=8) and problems == []
 
 
+def test_an_observer_that_raises_keeps_nothing_from_the_page():
+    explorer, sent = explore.layout(SLIDE), {}
+    explorer.comm.send = lambda data, buffers: sent.update(data["state"])
+    explorer.observe(lambda change: 1 / 0, ["tp", "preset", "value"])
+    with pytest.raises(ZeroDivisionError):
+        explorer.set_state({"asked": {"number": 7, "changes": {"tp": 4}}})
+    assert sent["shown"]["answers"] == 7 and sent["shown"]["settings"]["tp"] == 4
+    assert sent["scene"] == explorer.scene and explorer.value.tp == 4
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, float("nan")])
+def test_what_no_control_sends_is_refused_and_the_next_question_answered(value):
+    explorer = explore.layout(SLIDE)
+    with pytest.raises(ValueError, match="tp must be a number, a text or None"):
+        explorer.asked = {"number": 1, "changes": {"pp": 2, "tp": value}}
+    assert explorer.value == SLIDE and explorer.settings["pp"] == explorer.pp == 4
+    explorer.asked = {"number": 2, "changes": {"unheard_of": 1, "tp": 4}}
+    assert explorer.value.tp == 4 and "unheard_of" not in explorer.settings
+    explorer.asked = {}
+    assert explorer.problem is None
+
+
+def test_a_number_of_another_kind_that_is_equal_is_no_change():
+    explorer = explore.layout(SLIDE)
+    explorer.tp = 2.0
+    assert type(explorer.tp) is int and explorer.problem is None
+    explorer.tp = 4.0
+    assert explorer.problem == "tp must be a whole number ≥ 1, got 4.0"
+
+
 NONSENSE = ("two", "", -1, 0, 2.5, 1e300, 10**30, True, None)
 
 

@@ -255,6 +255,11 @@ def test_a_send_is_a_small_value():
     [
         (lambda: collective("reduce", 4), "no collective 'reduce' here; there are broadcast, "),
         (lambda: collective("all_gather", 4, "tree"), "no algorithm 'tree' for all_gather; it has"),
+        (lambda: collective(["reduce"], 4), "no collective ['reduce'] here"),
+        (lambda: collective("all_gather", 4, ["ring"]), "no algorithm ['ring'] for all_gather"),
+        (lambda: collective("all_gather", 4).inputs(4), "rank must be 0 … 3, got 4"),
+        (lambda: collective("all_gather", 4).outputs(-1), "rank must be a whole number ≥ 0"),
+        (lambda: list(collective("all_gather", 4).of(4)), "rank must be 0 … 3, got 4"),
         (lambda: collective("all_gather", 4, "tree"), "ring, recursive_doubling and direct"),
         (lambda: collective("all_reduce", 0), "ranks must be a whole number ≥ 1, got 0"),
         (lambda: collective("all_reduce", 2.5), "ranks must be a whole number ≥ 1, got 2.5"),

@@ -162,7 +162,8 @@ def _paint(scene: Scene, add: Callable[[Artist], object], points: Transform) -> 
                 list(_rounded(boxes)),
                 facecolors=[box.face for box in boxes],
                 edgecolors=[box.edge for box in boxes],
-                linewidths=[box.line for box in boxes],
+                # One more than boxes: a lone one would be a marker, moved onto whole pixels.
+                linewidths=[box.line for box in (*boxes, boxes[0])],
                 linestyles=_styles(boxes),
                 transform=points,
             )

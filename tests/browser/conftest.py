@@ -18,6 +18,20 @@ def lab():
 
 
 @pytest.fixture(scope="session")
+def notebook_7():
+    """Serve a copy of the lessons through Notebook 7."""
+    with servers.serving(servers.NOTEBOOK_7) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def voila():
+    """Serve a copy of the lessons as pages of Voilà."""
+    with servers.serving(servers.VOILA) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def chromium():
     """Start the system's Chromium; without one, skip, or fail where one is required."""
     if not (found := pages.found_browser()):
@@ -41,8 +55,7 @@ def sliders(lab, chromium):
     mine = shutil.copy(lessons / SLIDERS, lessons / "sliders.ipynb")  # a kernel of its own
     cells = nbformat.read(mine, as_version=4).cells
     with pages.tab(chromium) as page:
-        pages.open_lesson(page, lab, mine.name)
-        pages.run_all(page, sum(cell.cell_type == "code" for cell in cells))
-        pages.wait_for_idle(page, seconds=10)
-        with kernels.kernel_of(lab, mine.name) as page.kernel:
+        code = sum(cell.cell_type == "code" for cell in cells)
+        pages.run_in_jupyterlab(page, lab, mine.name, code)
+        with kernels.kernel_of(lab) as page.kernel:
             yield page

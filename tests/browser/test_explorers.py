@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from browser.pages import eventually
+from browser.pages import eventually, heap
 from browser.panels import PRESETS, Panel, brought_back, settings_of
 
 from mpviz.draw.canvas.scene import Box
@@ -244,10 +244,4 @@ def test_a_cell_and_the_page_may_move_the_explorer_at_once(panel):
 
 def memory(panel):
     """Return the bytes in use of the kernel and of the page, both without their garbage."""
-    session = panel.page.context.new_cdp_session(panel.page)
-    session.send("Performance.enable")
-    session.send("HeapProfiler.collectGarbage")
-    metrics = session.send("Performance.getMetrics")["metrics"]
-    session.detach()
-    heap = next(each["value"] for each in metrics if each["name"] == "JSHeapUsedSize")
-    return {"kernel": panel.kernel.memory(), "page": heap}
+    return {"kernel": panel.kernel.memory(), "page": heap(panel.page)}

@@ -6,8 +6,30 @@ import shutil
 import nbformat
 import pytest
 from browser import kernels, pages, servers
+from xdist.scheduler import LoadScopeScheduling
 
+# What shares a page or a server stays in one process: by a part of the tests' names. (The groups
+# of pytest-xdist 3.8 have no effect with pytest 9.2, which reads no `_nodeid` of a test.)
+SHARED = {
+    "notebook_7": "Notebook 7",
+    "voila": "Voilà",
+    "test_explorers": "sliders in JupyterLab",
+    "test_own_sliders": "sliders in JupyterLab",
+    "test_saved_pages": "saved pages",
+}
 SLIDERS = "03_move_the_sliders.ipynb"
+
+
+class Together(LoadScopeScheduling):
+    """Tests that share something as one piece of work, each other test as its own."""
+
+    def _split_scope(self, nodeid):
+        return next((scope for part, scope in SHARED.items() if part in nodeid), nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Let `--dist loadgroup` mean that."""
+    return Together(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,7 @@ from browser.panels import PRESETS, Panel, brought_back, settings_of
 
 from mpviz.draw.canvas.scene import Box
 
-# The group keeps those who share a page in one process.
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120), pytest.mark.xdist_group("sliders")]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 # The names of the explorers, in the order of the lesson.
 IN_LESSON = ("explorer", "four", "wide", "llama", "orders")

@@ -25,7 +25,6 @@ def move_a_slider(page):
     assert "tp=4" in shown["code"] and shown["focus"] == "tp"
 
 
-@pytest.mark.xdist_group("notebook_7")
 def test_explorers_move_in_notebook_7(notebook_7, page):
     run_in_notebook_7(page, notebook_7, SLIDERS, code_cells(SLIDERS))
     move_a_slider(page)
@@ -33,7 +32,6 @@ def test_explorers_move_in_notebook_7(notebook_7, page):
     assert hosts(page) == {"localhost"}
 
 
-@pytest.mark.xdist_group("voila")
 def test_explorers_move_on_a_voila_page(voila, page):
     run_in_voila(page, voila, SLIDERS, code_cells(SLIDERS))
     move_a_slider(page)

@@ -26,17 +26,14 @@ None""",
 )
 
 
-# The group keeps those who share a server in one process.
 FRONTENDS = {
     "lab": pages.run_in_jupyterlab,
     "notebook_7": pages.run_in_notebook_7,
     "voila": pages.run_in_voila,
 }
-GROUPS = {"lab": "sliders", "notebook_7": "notebook_7", "voila": "voila"}
-everywhere = [pytest.param(name, marks=pytest.mark.xdist_group(GROUPS[name])) for name in FRONTENDS]
 
 
-@pytest.fixture(scope="module", params=everywhere)
+@pytest.fixture(scope="module", params=FRONTENDS)
 def page(request, chromium):
     """Run a notebook of these cells in a front end, and yield its page, with `.kernel`."""
     server = request.getfixturevalue(request.param)

@@ -12,7 +12,7 @@ saved: what `save` writes of each explorer, without a kernel and without a netwo
 
 memory: of the kernel and of the page, while the first explorer makes 2,000 moves.
 
-All three without an argument; they take four minutes.
+All three without an argument; they take five minutes.
 """
 
 import contextlib

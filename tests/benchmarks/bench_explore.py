@@ -1,28 +1,41 @@
 """From a key press to the new picture on the screen, in a real JupyterLab in Chromium.
 
-    python tests/benchmarks/bench_explore.py
+    python tests/benchmarks/bench_explore.py [kernel] [saved] [memory]
 
-The explorers at three sizes, and beside them what a lecturer would write without them: `interact`
-around `plt.subplots`, once for 16 plain boxes with their texts, once for the very same picture.
-Explorers and peers have a notebook each, so that no pyplot figure is left in the explorers' kernel;
-in each, one key at a time, all subjects in turn, so that whatever else the machine does slows all
-of them alike. Takes two minutes.
+kernel: the explorers at three sizes, and beside them what a lecturer would write without them:
+`interact` around `plt.subplots`, once for 16 plain boxes with their texts, once for the very same
+picture. Explorers and peers have a notebook each, so that no pyplot figure is left in the
+explorers' kernel; in each, one key at a time, all subjects in turn, so that whatever else the
+machine does slows all of them alike.
+
+saved: what `save` writes of each explorer, without a kernel and without a network.
+
+memory: of the kernel and of the page, while the first explorer makes 2,000 moves.
+
+All three without an argument; they take five minutes.
 """
 
+import contextlib
 import os
 import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
 import nbformat
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Locator, Page
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from browser import pages, servers
+from browser import kernels, pages, servers
+
+from mpviz import explore
 
 MOVES, WARM_UP = 30, 3
+MEMORY_MOVES, LOOKS = 2_000, 4
+PARTS = ("kernel", "saved", "memory")
 PEER = """
 import matplotlib.pyplot as plt
 from ipywidgets import interact
@@ -127,6 +140,14 @@ PEERS = (
 )
 AIM_AGAINST_PEER = 5
 
+BACK_AND_FORTH = ("ArrowRight", "ArrowLeft")
+SAVED = (
+    Subject("saved layout", "layout", "[name=tp]", ("ArrowLeft", "ArrowRight"), {}),
+    Subject("saved compare", "compare", "[name=tp]", ("ArrowLeft", "ArrowRight"), {}),
+    Subject("saved schedule", "schedule", "[name=time]", BACK_AND_FORTH, {}),
+    Subject("saved collective", "collective", "[name=step]", BACK_AND_FORTH, {}),
+)
+
 Times = list[list[float]]
 
 # Milliseconds from the key's own time stamp until its answer has arrived, until its picture is in
@@ -158,6 +179,24 @@ ARM = """output => {
         watch.observe(output, { childList: true, subtree: true, attributeFilter: ["data-code"] });
     });
 }"""
+# One move after the other: each when the picture of the one before has been swapped in.
+MOVE = """async (panel, moves) => {
+    const input = panel.querySelector("[name=tp]");
+    const canvas = panel.querySelector("canvas");
+    for (let move = 0; move < moves; move++) {
+        await new Promise((done, give_up) => {
+            const late = setTimeout(() => give_up("no picture"), 10000);
+            const watch = new MutationObserver(() => {
+                watch.disconnect();
+                clearTimeout(late);
+                done();
+            });
+            watch.observe(canvas, { attributeFilter: ["data-code"] });
+            input.valueAsNumber = input.valueAsNumber === 0 ? 1 : 0;
+            input.dispatchEvent(new Event("input"));
+        });
+    }
+}"""
 ANSWER = """() => Promise.race([
     window.measured, new Promise((_, give_up) => setTimeout(() => give_up("no picture"), 10000)),
 ])"""
@@ -173,12 +212,10 @@ def lesson(folder: Path, subjects: tuple[Subject, ...]) -> str:
     return name
 
 
-def one_move(page: Page, at: int, subject: Subject, move: int) -> list[float]:
+def one_move(page: Page, output: Locator, subject: Subject, move: int) -> list[float]:
     """Press one key on the slider of a subject, and return the three times."""
-    output = page.locator(".jp-CodeCell").nth(at).locator(".jp-Cell-outputArea")
-    slider = output.locator(subject.slider)
     output.evaluate("output => output.scrollIntoView()")
-    slider.focus()
+    output.locator(subject.slider).focus()
     page.wait_for_timeout(300)  # until nothing of the move before is going on
     output.evaluate(ARM)
     page.keyboard.press(subject.keys[move % 2])
@@ -195,16 +232,53 @@ def measured(lab: servers.Server, page: Page, subjects: tuple[Subject, ...]) -> 
     times: list[Times] = [[] for _ in subjects]
     for move in range(WARM_UP + MOVES):
         for at, subject in enumerate(subjects):
-            times[at].append(one_move(page, at, subject, move))
+            output = page.locator(".jp-CodeCell").nth(at).locator(".jp-Cell-outputArea")
+            times[at].append(one_move(page, output, subject, move))
     return [each[WARM_UP:] for each in times]
 
 
-def report(results: list[Times]) -> None:
-    peers = [median(times[-1] for times in result) for result in results[-len(PEERS) :]]
+def measured_saved(browser: Browser, folder: Path) -> list[Times]:
+    """Save each explorer, open them side by side without a network, and move each in turn."""
+    with contextlib.ExitStack() as opened:
+        tabs = []
+        for subject in SAVED:
+            path = getattr(explore, subject.cell)().save(folder / f"{subject.cell}.html")
+            page = opened.enter_context(pages.tab(browser))
+            page.context.set_offline(True)
+            page.goto(path.as_uri())
+            page.locator(".mpviz-explorer canvas").wait_for(timeout=10_000)
+            tabs.append(page)
+        times: list[Times] = [[] for _ in SAVED]
+        for move in range(WARM_UP + MOVES):
+            for at, (page, subject) in enumerate(zip(tabs, SAVED, strict=True)):
+                page.bring_to_front()
+                times[at].append(one_move(page, page.locator("body"), subject, move))
+    return [each[WARM_UP:] for each in times]
+
+
+def memory(lab: servers.Server, page: Page) -> Iterator[tuple[int, float, float]]:
+    """Move the first explorer, and yield how often it moved, and the MB of kernel and page."""
+    pages.run_in_jupyterlab(page, lab, lesson(lab.folder / "notebooks", EXPLORERS[:1]), 1)
+    with kernels.kernel_of(lab) as kernel:
+        panel, part = page.locator(".mpviz-explorer"), MEMORY_MOVES // LOOKS
+        panel.evaluate(MOVE, part // 5)  # until all that is kept once is kept
+        for look in range(LOOKS + 1):
+            yield look * part, kernel.memory() / 1e6, pages.heap(page) / 1e6
+            if look < LOOKS:
+                panel.evaluate(MOVE, part)
+
+
+def report(subjects: tuple[Subject, ...], results: list[Times]) -> None:
+    print(f"{MOVES} moves each, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    peers = [
+        median(times[-1] for times in result)
+        for subject, result in zip(subjects, results, strict=True)
+        if subject in PEERS
+    ]
     print(
         "key press to picture on screen, ms" + 14 * " " + "median    p95   of it: answer, picture"
     )
-    for subject, times in zip((*EXPLORERS, *PEERS), results, strict=True):
+    for subject, times in zip(subjects, results, strict=True):
         arrived, there, painted = zip(*times, strict=True)
         found = {"median": median(painted), "p95": quantiles(painted, n=20)[-1]}
         aims = [f"{name} ≤ {aim:.0f}" for name, aim in subject.aims.items()]
@@ -219,18 +293,32 @@ def report(results: list[Times]) -> None:
 
 
 def main() -> None:
+    parts = sys.argv[1:] or PARTS
+    if not set(parts) <= set(PARTS):
+        raise SystemExit(f"bench_explore: what it measures is {', '.join(PARTS)}")
     found = pages.found_browser()
     if not found:
         print(f"bench_explore: no browser here: none of {', '.join(pages.BROWSERS)}")
         return
-    with (
-        servers.serving(servers.JUPYTERLAB) as lab,
-        pages.chromium(found) as browser,
-        pages.tab(browser) as page,
-    ):
-        results = [*measured(lab, page, EXPLORERS), *measured(lab, page, PEERS)]
-    print(f"{MOVES} moves each, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    report(results)
+    with pages.chromium(found) as browser:
+        if "saved" in parts:
+            with tempfile.TemporaryDirectory() as folder:
+                report(SAVED, measured_saved(browser, Path(folder)))
+        if {"kernel", "memory"} & set(parts):
+            with servers.serving(servers.JUPYTERLAB) as lab:
+                with_kernel(lab, browser, parts)
+
+
+def with_kernel(lab: servers.Server, browser: Browser, parts: Sequence[str]) -> None:
+    if "kernel" in parts:
+        with pages.tab(browser) as page:
+            results = [*measured(lab, page, EXPLORERS), *measured(lab, page, PEERS)]
+        report((*EXPLORERS, *PEERS), results)
+    if "memory" in parts:
+        print("memory, MB" + 38 * " " + "moves   kernel     page")
+        with pages.tab(browser) as page:
+            for moves, kernel, heap in memory(lab, page):
+                print(f"{moves:>53,}{kernel:9.1f}{heap:9.2f}")
 
 
 if __name__ == "__main__":

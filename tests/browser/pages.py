@@ -15,6 +15,9 @@ FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+ICONS = "https://cdn.jsdelivr.net/npm/@fortawesome/**"
+# Notebook 7's shortcuts race with its settings: https://github.com/jupyter/notebook/issues/7862
+OWN_ERROR_OF_NOTEBOOK_7 = "Cannot read properties of undefined (reading 'schema')"
 SCREENSHOTS = ROOT / ".screenshots"
 OUTPUT = ".jp-OutputArea-output"
 TROUBLE = ", ".join(
@@ -48,6 +51,16 @@ def tab(browser):
         yield page
 
 
+def heap(page):
+    """Return the bytes in use of the page's JavaScript, without garbage."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    session.send("HeapProfiler.collectGarbage")
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    session.detach()
+    return next(each["value"] for each in metrics if each["name"] == "JSHeapUsedSize")
+
+
 def hosts(page):
     """Name whom the page has asked for anything; data: and blob: are its own."""
     return {url.hostname for url in page.asked if url.scheme not in ("data", "blob")}
@@ -69,6 +82,31 @@ def run_all(page, cells, seconds=200):
     choose(page, "Run", "Run All Cells")
     done = page.locator(".jp-CodeCell").last.get_by_text(f"[{cells}]:", exact=True)
     done.or_(page.locator(TROUBLE)).first.wait_for(timeout=1000 * seconds)
+
+
+def run_in_jupyterlab(page, server, name, cells):
+    """Open a notebook in JupyterLab, and run it."""
+    open_lesson(page, server, name)
+    run_all(page, cells)
+    wait_for_idle(page, seconds=10)
+
+
+def run_in_notebook_7(page, server, name, cells):
+    """Open a notebook in Notebook 7, and run it."""
+    page.goto(server.address(f"notebooks/{name}"))
+    idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+    page.get_by_text("Python 3 (ipykernel)").wait_for(timeout=60_000)
+    idle.wait_for(timeout=60_000)
+    run_all(page, cells)
+    idle.wait_for(timeout=60_000)
+
+
+def run_in_voila(page, server, name, cells):
+    """Open a notebook as a page of Voilà, which runs it first, and shows no cells."""
+    # The template asks a distant host for icons, which nothing here needs.
+    page.route(ICONS, lambda route: route.fulfill(content_type="text/css", body=""))
+    page.goto(server.address(f"voila/render/{name}"))
+    page.locator(".mpviz-explorer canvas").first.wait_for(timeout=60_000)
 
 
 def choose(page, *menus):

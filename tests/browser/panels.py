@@ -38,6 +38,25 @@ READ = """panel => {
         focus: document.activeElement.name ?? "",
     };
 }"""
+FRAMES = """async (panel, [name, stops, frames]) => {
+    const input = panel.querySelector(`[name=${name}]`);
+    const seen = new Set();
+    let blank = 0;
+    const isBlank = (canvas) => { // of one colour, or cleared
+        const { width, height } = canvas;
+        const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+        return data.every((value, at) => value === data[at % 4]);
+    };
+    for (let frame = 0; frame < frames; frame++) {
+        input.value = stops[frame % stops.length];
+        input.dispatchEvent(new Event("input"));
+        await new Promise(requestAnimationFrame);
+        const canvases = [...document.querySelectorAll(".mpviz-explorer canvas")];
+        blank += canvases.length === 0 || canvases.some(isBlank);
+        seen.add(panel.querySelector("canvas").dataset.code);
+    }
+    return [blank, seen.size];
+}"""
 MAKERS = {
     "Explore one layout": explore.layout,
     "Compare two orders": explore.compare,
@@ -79,6 +98,10 @@ class Panel:
         """The picture as it is on the canvas, shape (height, width, 3)."""
         url = self.locator.locator("canvas").evaluate("canvas => canvas.toDataURL()")
         return decoded(base64.b64decode(url.partition(",")[2]))
+
+    def blank_frames(self, name, stops, frames=300):
+        """Move a slider at each frame; count the frames with a blank view, and the pictures."""
+        return self.locator.evaluate(FRAMES, [name, list(stops), frames])
 
     def settled(self, *, fits=None):
         """Wait until the page shows what its controls say; return what it shows.

@@ -3,13 +3,12 @@
 import random
 
 import pytest
-from browser.pages import eventually
+from browser.pages import eventually, heap
 from browser.panels import PRESETS, Panel, brought_back, settings_of
 
 from mpviz.draw.canvas.scene import Box
 
-# The group keeps those who share a page in one process.
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120), pytest.mark.xdist_group("sliders")]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 # The names of the explorers, in the order of the lesson.
 IN_LESSON = ("explorer", "four", "wide", "llama", "orders")
@@ -244,10 +243,4 @@ def test_a_cell_and_the_page_may_move_the_explorer_at_once(panel):
 
 def memory(panel):
     """Return the bytes in use of the kernel and of the page, both without their garbage."""
-    session = panel.page.context.new_cdp_session(panel.page)
-    session.send("Performance.enable")
-    session.send("HeapProfiler.collectGarbage")
-    metrics = session.send("Performance.getMetrics")["metrics"]
-    session.detach()
-    heap = next(each["value"] for each in metrics if each["name"] == "JSHeapUsedSize")
-    return {"kernel": panel.kernel.memory(), "page": heap}
+    return {"kernel": panel.kernel.memory(), "page": heap(panel.page)}

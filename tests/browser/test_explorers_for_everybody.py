@@ -5,8 +5,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browser.pages import OUTPUT, SCREENSHOTS, choose, eventually
 from browser.panels import Panel
 
-# The group keeps those who share a page in one process.
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120), pytest.mark.xdist_group("sliders")]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 NAMES = ("explorer", "four", "wide", "llama", "orders")
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}

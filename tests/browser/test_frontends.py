@@ -1,15 +1,13 @@
 """The lesson with the explorers elsewhere than in JupyterLab: as a Voilà page, in Notebook 7."""
 
+import nbformat
 import pytest
 from browser.conftest import SLIDERS
-from browser.pages import choose, hosts
+from browser.pages import OWN_ERROR_OF_NOTEBOOK_7, hosts, run_in_notebook_7, run_in_voila
 from browser.panels import Panel
-from browser.servers import NOTEBOOK_7, VOILA, serving
+from browser.servers import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
-
-# Its shortcuts race with its settings: https://github.com/jupyter/notebook/issues/7862
-OWN_ERROR_OF_NOTEBOOK_7 = "Cannot read properties of undefined (reading 'schema')"
 
 
 def move_a_slider(page):
@@ -27,27 +25,21 @@ def move_a_slider(page):
     assert "tp=4" in shown["code"] and shown["focus"] == "tp"
 
 
-def test_explorers_move_in_notebook_7(chromium, page):
-    with serving(NOTEBOOK_7) as server:
-        page.goto(server.address(f"notebooks/{SLIDERS}"))
-        idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")
-        page.get_by_text("Python 3 (ipykernel)").wait_for(timeout=60_000)
-        idle.wait_for(timeout=60_000)
-        choose(page, "Run", "Run All Cells")
-        page.locator(".mpviz-explorer").nth(4).wait_for(timeout=60_000)
-        idle.wait_for(timeout=60_000)
-        move_a_slider(page)
-        assert set(page.errors) <= {OWN_ERROR_OF_NOTEBOOK_7}
-        assert hosts(page) == {"localhost"}
+def test_explorers_move_in_notebook_7(notebook_7, page):
+    run_in_notebook_7(page, notebook_7, SLIDERS, code_cells(SLIDERS))
+    move_a_slider(page)
+    assert set(page.errors) <= {OWN_ERROR_OF_NOTEBOOK_7}
+    assert hosts(page) == {"localhost"}
 
 
-def test_explorers_move_on_a_voila_page(chromium, page):
-    # The template asks a distant host for icons, which the lesson does without.
-    icons = "https://cdn.jsdelivr.net/npm/@fortawesome/**"
-    page.route(icons, lambda route: route.fulfill(content_type="text/css", body=""))
-    with serving(VOILA) as server:
-        page.goto(server.address(f"voila/render/{SLIDERS}"))
-        move_a_slider(page)
-        assert page.errors == []
-        elsewhere = [url for url in page.asked if url.hostname not in ("localhost", None)]
-        assert all("fontawesome" in url.path for url in elsewhere)
+def test_explorers_move_on_a_voila_page(voila, page):
+    run_in_voila(page, voila, SLIDERS, code_cells(SLIDERS))
+    move_a_slider(page)
+    assert page.errors == []
+    elsewhere = [url for url in page.asked if url.hostname not in ("localhost", None)]
+    assert all("fontawesome" in url.path for url in elsewhere)
+
+
+def code_cells(name):
+    cells = nbformat.read(ROOT / "notebooks" / name, as_version=4).cells
+    return sum(cell.cell_type == "code" for cell in cells)

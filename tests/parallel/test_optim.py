@@ -63,7 +63,7 @@ class Uncut(nn.Module):
 
 def cut(stage):
     module = Uncut(stage)
-    module.mlp = parallel.ParallelMLP.from_uncut(module.mlp, tp)
+    module.mlp = parallel.ParallelMLP.from_reference(module.mlp, tp)
     module.tied.shared = pp.rank() > 0
     return module
 

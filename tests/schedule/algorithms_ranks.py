@@ -10,10 +10,11 @@ first = {n: dist.new_group(list(range(n))) for n in range(1, dist.get_world_size
 
 
 def by_hand(plan, tensor):
-    """Take a plan's steps by sends and receives; return this rank's result."""
+    """Take a plan's steps by sends and receives; return the result, and all held after each."""
     mine = plan.inputs(rank)  # noqa: F821  the ranks' own name
     part = torch.empty_like(tensor.chunk(len(mine))[0] if mine else tensor.chunk(plan.chunks)[0])
     memory = dict(zip(mine, tensor.chunk(len(mine)) if mine else (), strict=True))
+    steps = [dict(memory)]
     for sends, receives in plan.of(rank):  # noqa: F821
         going = [
             dist.isend(torch.cat([memory[c] for c in send.chunks]), send.receiver) for send in sends
@@ -25,7 +26,8 @@ def by_hand(plan, tensor):
                 memory[c] = memory[c] + piece if send.reduces else piece
         for each in going:
             each.wait()
-    return torch.cat([memory[c] for c in plan.outputs(rank)])  # noqa: F821
+        steps.append(dict(memory))
+    return torch.cat([memory[c] for c in plan.outputs(rank)]), steps  # noqa: F821
 
 
 def by_torch(name, tensor, n):
@@ -57,15 +59,19 @@ def tensor_of(rank, n):
 
 
 def results(plans):
-    """What each plan leaves on this rank, by hand and by torch; None where it takes no part."""
+    """What each plan leaves on this rank, by hand and by torch, and what it holds after each step.
+
+    None where it takes no part.
+    """
     found = []
     for plan in plans:
         if rank >= plan.ranks:  # noqa: F821
             found.append(None)
             continue
         mine = tensor_of(rank, plan.ranks)  # noqa: F821
-        both = by_hand(plan, mine), by_torch(plan.name, mine, plan.ranks)
-        found.append(tuple(x.tolist() for x in both))
+        result, steps = by_hand(plan, mine)
+        lists = [{chunk: piece.tolist() for chunk, piece in held.items()} for held in steps]
+        found.append((result.tolist(), by_torch(plan.name, mine, plan.ranks).tolist(), lists))
     return found
 
 

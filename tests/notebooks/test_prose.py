@@ -152,7 +152,7 @@ def test_the_line_of_the_slider_for_a_lecture():
 
 def test_what_moves_on_a_saved_page_of_the_layout_explorer():
     recorded = gzip.decompress(base64.b64decode(explore.layout(presets.SLIDE).record().store))
-    names = [control["name"] for control in json.loads(recorded.splitlines()[-1])["controls"]]
+    names = list(json.loads(recorded.splitlines()[-1])["kept"])
     assert f"a page on which {listed(names, ' and ')} move without a kernel" in prose("03")
 
 

@@ -250,7 +250,7 @@ class Explorer(anywidget.AnyWidget):
         """Return the changes that a page asks for, or raise ``ValueError`` before there are any."""
         changes, here = asked.get("changes", {}), self.settings
         return {
-            name: getattr(type(self), name).validate(self, value)
+            name: getattr(type(self), name)._validate(self, value)
             for name, value in changes.items()
             if name in here  # a page of another version may have more
         }

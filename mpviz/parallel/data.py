@@ -408,7 +408,7 @@ def start_equal(module: nn.Module, group: dist.ProcessGroup) -> None:
 def copies_agree(module: nn.Module, group: dist.ProcessGroup) -> bool:
     """Return True if all ranks hold the same parameters and buffers, bit for bit.
 
-    Each rank sends four bytes a tensor, a checksum.
+    Each rank sends eight bytes a tensor, a checksum.
 
     Parameters
     ----------

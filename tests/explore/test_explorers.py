@@ -372,3 +372,10 @@ def test_a_cell_and_the_page_may_move_it_at_the_same_time(monkeypatch):
     page.join(timeout=10)
     assert explorer.value == ParallelLayout(nodes=2, tp=4, pp=2)
     check(explorer)
+
+
+def test_a_page_may_ask_for_no_focus_again():
+    explorer = explore.layout(presets.SLIDE)
+    for number, focus in enumerate((3, None), start=1):
+        explorer.asked = {"number": number, "changes": {"focus": focus}}
+        assert (explorer.focus, explorer.shown["answers"]) == (focus, number)

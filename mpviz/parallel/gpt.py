@@ -417,11 +417,13 @@ class GPT(nn.Module):
         self.config, self.words = config, config.padded_vocab_size(tp)
         self.sequence_parallel = False
         numbers, first, last = config.layers_of(stage, of), stage == 0, stage == of - 1
-        with torch.device("meta"):  # which draws nothing
+        # The layers draw weights that are drawn anew below: not from the caller's random numbers.
+        # (On the device "meta" none would be, but it imports sympy, in each rank.)
+        with torch.random.fork_rng(devices=[]):
             self.embedding = GPTEmbedding(config, self.words) if first else None
             self.layers = nn.ModuleDict({f"{n}": TransformerLayer(config, n) for n in numbers})
             self.output = GPTOutput(config, self.words) if last else None
-        self.to(config.dtype).to_empty(device="cpu")
+        self.to(config.dtype)
         for part in self.parts:
             part.draw(config)
         self.tie()

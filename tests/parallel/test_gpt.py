@@ -1,6 +1,8 @@
 """A GPT cut over real ranks: the numbers of the same GPT in one process, whatever the layout."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,16 @@ def test_a_seed_and_a_padding_change_what_they_say():
     assert words(vocab_multiple=8).shape[0] == 32
     assert words(vocab_multiple=8)[:30].equal(words())
     assert words(vocab_multiple=8)[30:].count_nonzero() == 0
+
+
+def test_making_a_model_imports_nothing_more_and_leaves_random_numbers_alone():
+    program = """
+import sys, torch
+from mpviz.parallel import GPT, GPTConfig
+state, before = torch.get_rng_state(), set(sys.modules)
+GPT(GPTConfig(num_layers=1, dtype=torch.float64))
+assert torch.equal(torch.get_rng_state(), state)
+print(*sorted(set(sys.modules) - before))
+"""
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (made.returncode, made.stdout.strip()) == (0, ""), made.stdout[:300] + made.stderr

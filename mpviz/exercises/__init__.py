@@ -23,6 +23,7 @@ from .lesson03 import (
 from .lesson04 import mean_of_those_with_data, ring_bytes, sum_on_rank_five
 from .lesson05 import backward_of_g, bytes_of_a_layer, rows_first
 from .lesson06 import bubble_in_percent, exchange, plan_by_hand, warm_up
+from .lesson08 import bytes_of_a_step, residual_mask, tied_sum, wrong_seed
 from .verdict import Verdict
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "backward_of_g",
     "bubble_in_percent",
     "bytes_of_a_layer",
+    "bytes_of_a_step",
     "copies",
     "exchange",
     "gpus_with_star",
@@ -44,10 +46,13 @@ __all__ = [
     "plan_by_hand",
     "rank_at",
     "ranks_of_copy_two",
+    "residual_mask",
     "ring_bytes",
     "rows_first",
     "same_parameters",
     "sum_on_rank_five",
+    "tied_sum",
     "time_in_pieces",
     "warm_up",
+    "wrong_seed",
 ]

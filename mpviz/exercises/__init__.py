@@ -24,6 +24,7 @@ from .lesson04 import mean_of_those_with_data, ring_bytes, sum_on_rank_five
 from .lesson05 import backward_of_g, bytes_of_a_layer, rows_first
 from .lesson06 import bubble_in_percent, exchange, plan_by_hand, warm_up
 from .lesson07 import bucket_in_a_hook, repaired_loop, uneven_batches, zero_1_step
+from .lesson08 import bytes_of_a_step, residual_mask, tied_sum, wrong_seed
 from .verdict import Verdict
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "bubble_in_percent",
     "bucket_in_a_hook",
     "bytes_of_a_layer",
+    "bytes_of_a_step",
     "copies",
     "exchange",
     "gpus_with_star",
@@ -47,12 +49,15 @@ __all__ = [
     "rank_at",
     "ranks_of_copy_two",
     "repaired_loop",
+    "residual_mask",
     "ring_bytes",
     "rows_first",
     "same_parameters",
     "sum_on_rank_five",
+    "tied_sum",
     "time_in_pieces",
     "uneven_batches",
     "warm_up",
+    "wrong_seed",
     "zero_1_step",
 ]

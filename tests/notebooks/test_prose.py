@@ -486,8 +486,23 @@ def test_a_section_that_is_named_is_the_one_meant(lesson, section, about):
     assert about in headings[str(section)]
 
 
-@pytest.mark.parametrize("lesson", ["03", "05", "07"])
+@pytest.mark.parametrize("lesson", ["03", "05", "07", "08"])
 def test_a_lesson_has_four_to_seven_rounds(lesson):
     rounds = re.findall(r"^## (\d) ·", prose(lesson), re.MULTILINE)
     assert [int(number) for number in rounds] == [*range(1, len(rounds) + 1)]
     assert 4 <= len(rounds) <= 7
+
+
+def test_what_lesson_08_says_of_training():
+    assert f"ln 32 = {math.log(32):.2f}" in prose("08")
+    utils = pytest.importorskip("megatron.core.utils")
+    from megatron.core.distributed import finalize_model_grads
+    from megatron.core.tensor_parallel.random import CudaRNGStatesTracker
+
+    assert "dp-replicas-interval` does, along dp" in prose("08")
+    assert utils.check_param_hashes_across_dp_replicas
+    assert "`megatron/core/distributed/finalize_model_grads.py`" in prose("08")
+    assert "_allreduce_word_embedding_grads" in inspect.getsource(
+        inspect.getmodule(finalize_model_grads)
+    )
+    assert "the tracker's states" in prose("08") and CudaRNGStatesTracker().states_ == {}

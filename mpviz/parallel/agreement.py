@@ -129,7 +129,7 @@ def exchanged(
     mine = torch.frombuffer(bytearray(text.ljust(_ROOM)), dtype=torch.uint8).to(device or "cpu")
     notes = [torch.empty_like(mine) for _ in range(group.size())]
     wait(group.allgather([notes], [mine]))
-    texts = [bytes(theirs.tolist()) for theirs in notes]
+    texts = [theirs.cpu().numpy().tobytes() for theirs in notes]
     if longer := [rank for rank, text in enumerate(texts) if not text.strip()]:
         raise ValueError(f"a note has {_ROOM} bytes; longer is that of {listed(longer, ' and ')}")
     return [json.loads(text) for text in texts]

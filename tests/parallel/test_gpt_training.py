@@ -115,7 +115,11 @@ REFUSED = {
     "put(0, (3, 5), 24)": "tokens: index 24 is none of the 24 words 0 … 23",
     "put(0, (3, 5), -1, only=6)": "tokens: index -1 is none of the 24 words 0 … 23",
     "put(1, (3, 5), 99, only=15)": "targets: index 99 is none of the 24 words",
-    "put(0, (3, 5), 1, only=9)": "ranks 0 and 9 were given different batches; all take the whole",
+    "put(0, (3, 5), 1, only=9)": "ranks 8 and 9 were given different batches; all take the whole",
+    "put(1, (3, 5), -100)": (
+        "targets: index -100 is none of the 24 words 0 … 23; a target that does not count is "
+        "MASKED, -1"
+    ),
     "put(1, (slice(None), 5), -1)": (
         "all targets of microbatch 1 of copy 1 are masked: it has no loss"
     ),
@@ -140,6 +144,33 @@ def test_every_rank_raises_what_one_of_them_found(world, spoil):
     for text, unchanged in world.cell(f"refused(groups, {spoil})"):
         assert REFUSED[spoil] in text
         assert unchanged
+
+
+# What one rank of sixteen is given in place of the right thing, and what all then say.
+WRONG = {
+    "optimizer=None": "an optimizer has step() and zero_grad(), got None",
+    "optimizer=parallel.Adam": "an optimizer has step() and zero_grad(), got <class",
+    "plan='1f1b'": "plan must be a Plan, as those of schedule are, got '1f1b'",
+    "plan=PLANS['interleaved'](pp=4, microbatches=4)": (
+        "stage 2 of the plan's 8 was made as stage 2 of 4"
+    ),
+    "stages=[]": "stages are a dict by number, got list",
+    "max_norm='1'": "max_norm must be a number above 0, got '1'",
+    "max_norm=0": "max_norm must be a number above 0, got 0",
+    "stages=stages_of(config_of('gpt-2', seed=1), PLANS['1f1b'](pp=4, microbatches=4), groups)": (
+        "ranks 8 and 9 were given different models"
+    ),
+    "stages={2: parallel.GPT(config_of('gpt-2'), stage=2, of=4)}": (
+        "stage 2 was made for tp=1, and the group has 2"
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_every_rank_refuses_what_one_was_given_and_the_next_step_works(world, wrong):
+    for text, loss, expected in world.cell(f"refused_on(9, groups, {wrong})"):
+        assert WRONG[wrong] in text
+        assert loss == expected
 
 
 def test_a_sequence_that_tp_does_not_divide(world):

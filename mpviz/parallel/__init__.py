@@ -8,7 +8,7 @@ notebook and under ``torchrun`` on many machines.
 - `transformer`: `ParallelMLP`, `ParallelAttention`;
 - `reference`: `MLP`, `SelfAttention`: the same on one process;
 - `vocab`: `VocabParallelEmbedding`, `masked_cross_entropy`;
-- `data`: `DistributedDataParallel`, `copies_agree`;
+- `data`: `DistributedDataParallel`; `copies`: `copies_agree`;
 - `zero`: `DistributedOptimizer`: ZeRO 1 and 2; `fully_sharded`: `fully_shard`, ZeRO 3;
 - `optim`: `Adam`, and clipping by the norm of all gradients;
 - `gpt`: `GPT`, `gpt_stage`, of the `gpt_layers` that a `gpt_config` says; `random`: the seeds of
@@ -37,7 +37,8 @@ from .collectives import (
     scatter_to_sequence_parallel_region,
     scatter_to_tensor_model_parallel_region,
 )
-from .data import DistributedDataParallel, copies_agree
+from .copies import copies_agree
+from .data import DistributedDataParallel
 from .fully_sharded import full_state_dict, fully_shard
 from .gpt import GPT, gpt_stage
 from .gpt_config import GPTConfig

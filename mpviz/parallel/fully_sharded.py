@@ -16,7 +16,7 @@ from .._checks import listed
 from ..shards import Bucket
 from .agreement import agreed, check_group
 from .collectives import TypedFunction, all_gather, reduce_scatter
-from .data import start_equal
+from .copies import start_equal
 from .zero import check_in, flattened
 
 

@@ -70,23 +70,25 @@ def step_of_torch(config: Any, groups: Any) -> Any:
 
     from mpviz import parallel
 
-    class BatchFirst(nn.Module):  # the schedule cuts dimension 0 into microbatches
+    class BatchFirst(nn.Module):  # of the input the schedule cuts dimension 0 into microbatches
         def __init__(self, model: Any) -> None:
             super().__init__()
             self.model = model
 
         def forward(self, x: torch.Tensor) -> Any:
-            return self.model(x.transpose(0, 1)).transpose(0, 1)
+            return self.model(x.t())
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return nn.functional.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), ignore_index=parallel.MASKED
+            logits.flatten(0, 1), targets.t().flatten(), ignore_index=parallel.MASKED
         )
 
     tp, pp, dp = groups["tp"], groups["pp"], groups["dp"]
     model = parallelized(config, groups)
     number, first, last = pp.rank(), pp.rank() == 0, pp.rank() == 3
-    stage = PipelineStage(BatchFirst(model), number, 4, torch.device("cpu"), group=pp)
+    stage = PipelineStage(
+        BatchFirst(model) if first else model, number, 4, torch.device("cpu"), group=pp
+    )
     order = Schedule1F1B(stage, MICROBATCHES, loss_fn=loss)
     optimizer = torch.optim.Adam(model.parameters(), foreach=True)
     whole = [name for name, p in model.named_parameters() if not _is_cut(p)]
@@ -96,6 +98,9 @@ def step_of_torch(config: Any, groups: Any) -> Any:
         x, y = (one.chunk(2, 1)[dp.rank()].t() for one in (tokens, targets))  # of this copy
         losses: list[torch.Tensor] = []
         order.step(*([x] if first else []), target=y if last else None, losses=losses)
+        for p in model.parameters():
+            if _is_cut(p) and p.grad.placements != p.placements:  # of the embedding: not cut yet
+                p.grad = p.grad.redistribute(placements=p.placements)
         grads = {name: _local(p.grad) for name, p in model.named_parameters()}
         if model.tied_copy is not None:
             dist.all_reduce(_local(model.tied_copy.grad), group=groups["embedding"])

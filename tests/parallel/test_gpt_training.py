@@ -1,12 +1,15 @@
 """Steps of training on the slide's sixteen ranks: their losses, their bytes, their errors."""
 
+import os
+import signal
+import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from mpviz import ParallelLayout
-from mpviz.world import World
+from mpviz.world import RanksInterrupted, World
 
 PROGRAM = (Path(__file__).parent / "gpt_ranks.py").read_text()
 SLIDE = ParallelLayout(nodes=2, tp=2, pp=4)
@@ -58,41 +61,61 @@ def test_a_gpt_learns_in_100_steps(in_one_process):
 
 # ---- bytes
 
-S, B, H, V, M, E = 12, 1, 32, 24, 4, 8  # of config_of("gpt-2") and batch_of, in float64
-HEADER = 12 * 8
+S, B, H, V, M, E = 12, 1, 32, 24, 4, 8  # of config_of and batch_of, in float64
+T, HEADER = 2, 12 * 8
+LLAMA = {"cut": 15 * H * H, "whole": 2 * H, "places": 0, "last": H}  # g = n/2, f = 4 h, no biases
+# Parameters of a layer that tp cuts, and that it does not; of places, and of the last norm.
+PARAMETERS = {
+    "gpt-2": {"cut": 12 * H * H + 7 * H, "whole": 6 * H, "places": 16 * H, "last": 2 * H},
+    "llama": LLAMA,
+    "llama, tied": LLAMA,
+}
 
 
-def expected_bytes(coordinates, sequence_parallel, parameters):
+def expected_bytes(model, plan, pp_rank, sequence_parallel):
     """What a rank puts into the collectives and messages of one step, by kind of group."""
-    t, stages = SLIDE.tp, SLIDE.pp
-    layers, stage = 8 // stages, coordinates["pp"]
-    first, last = stage == 0, stage == stages - 1
-    whole, part = M * S * B * H * E, M * S * B * H * E // t
-    loss = last * M * 3 * S * B * E  # the largest logit of each token; the target's, and a sum
-    if sequence_parallel:
-        # f and g of attention and MLP, there and back; f gathers once more for the weight.
-        tp = layers * (6 * part + 4 * whole) + first * (whole + part) + last * (2 * part + whole)
-        # Norms and row-parallel biases of each layer, positions, the last norm.
-        tp += (layers * 6 * H + first * 16 * H + last * 2 * H) * E
-    else:
-        tp = layers * 4 * whole + (first + last) * whole
-    boundary = (part if sequence_parallel else whole) + HEADER
+    size, words, stages = PARAMETERS[model], V // T * H, plan.stages
+    activation, part = M * S * B * H * E, M * S * B * H * E // T
+    elements = {"tp": 0, "dp": 0}
+    tp = pp = 0
+    mine = plan.stages_of(pp_rank)
+    for stage in mine:
+        layers, first, last = 8 // stages, stage == 0, stage == stages - 1
+        whole = layers * size["whole"] + first * size["places"] + last * size["last"]
+        elements["dp"] += layers * size["cut"] // T + whole + (first + last) * words
+        tp += last * M * 3 * S * B * E  # the largest logit of each token; the target's, and a sum
+        if sequence_parallel:
+            # f and g of attention and MLP, there and back; f gathers once more for the weight.
+            tp += layers * (6 * part + 4 * activation)
+            tp += first * (activation + part) + last * (2 * part + activation)
+            elements["tp"] += whole
+        else:
+            tp += (layers * 4 + first + last) * activation
+        for neighbour in {stage - 1, stage + 1} & set(range(stages)) - set(mine):
+            assert plan.placement[neighbour] != pp_rank
+            pp += (part if sequence_parallel else activation) + HEADER
+    both = {0, stages - 1} <= set(mine)
+    tied = model != "llama" and not both and bool({0, stages - 1} & set(mine))
     return {
-        "tp": tp + loss + E,  # the last for the norm
-        "pp": ((not last) + (not first)) * boundary + E,
-        "embedding": (first or last) * V // t * H * E,
-        "dp": parameters * E,
+        "tp": tp + elements["tp"] * E + E,  # the last for the norm
+        "pp": pp + E,
+        "embedding": tied * words * E,
+        "dp": elements["dp"] * E,
     }
 
 
-@pytest.mark.parametrize("sequence_parallel", [False, True])
-def test_the_bytes_of_a_step_are_those_of_the_formulas(world, sequence_parallel):
-    world.cell(
-        f"one_step(config_of('gpt-2'), '1f1b', groups, sequence_parallel={sequence_parallel})",
-        record=True,
-    )
-    count = "sum(p.numel() for s in stages_of(config_of('gpt-2'), "
-    count += "PLANS['1f1b'](pp=4, microbatches=4), groups).values() for p in s.parameters())"
+@pytest.mark.parametrize(
+    ("model", "name", "sequence_parallel"),
+    [
+        *(("gpt-2", "1f1b", False), ("gpt-2", "1f1b", True), ("llama", "zb-h1", True)),
+        *(("gpt-2", "zb-v", False), ("llama, tied", "interleaved", True)),
+    ],
+)
+def test_the_bytes_of_a_step_are_those_of_the_formulas(
+    world, in_one_process, model, name, sequence_parallel
+):
+    options = f"groups, sequence_parallel={sequence_parallel}"
+    world.cell(f"one_step(config_of({model!r}), {name!r}, {options})", record=True)
     recorded = Counter()
     kinds = {
         (rank, tuple(members)): kind
@@ -103,8 +126,9 @@ def test_the_bytes_of_a_step_are_those_of_the_formulas(world, sequence_parallel)
     for event in world.events:
         if event.name not in ("recv", "irecv"):
             recorded[event.rank, kinds[event.rank, event.group]] += event.bytes
-    for rank, parameters in enumerate(list(world.cell(count))):
-        expected = expected_bytes(SLIDE.coordinates(rank), sequence_parallel, parameters)
+    plan = in_one_process["PLANS"][name](pp=SLIDE.pp, microbatches=M)
+    for rank in range(16):
+        expected = expected_bytes(model, plan, SLIDE.coordinates(rank)["pp"], sequence_parallel)
         assert {kind: recorded[rank, kind] for kind in expected} == expected, rank
     assert sum(recorded.values()) > 0
 
@@ -179,3 +203,26 @@ def test_a_sequence_that_tp_does_not_divide(world):
         assert unchanged
     for text, _ in world.cell("refused(groups, cut_to(11, 8))"):
         assert text == ""
+
+
+# ---- stopped
+
+
+def test_after_an_interrupt_in_the_middle_of_a_step_the_next_one_works(world, in_one_process):
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    config = "parallel.GPTConfig(num_layers=8, hidden_size=32, dtype=torch.float64)"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(1.5, interrupt)
+    try:
+        timer.start()
+        with pytest.raises(RanksInterrupted, match=r"^Interrupted\."):
+            world.cell(f"curve({config}, 1000, '1f1b', groups)")
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGINT, before)
+    world.cell(PROGRAM)
+    expected = in_one_process["whole_curve"](eval(config, in_one_process), 2)
+    for losses in world.cell(f"curve({config}, 2, '1f1b', groups)"):
+        assert losses == pytest.approx(expected, abs=TOLERANCE, rel=0)

@@ -49,7 +49,8 @@ unit: .venv/.test  ## unit tests, doctests, and the comparisons with Megatron an
 
 lessons: .venv/.test  ## run every lesson and compare its outputs with the stored ones
 	$(HEADING) 'lessons against their stored outputs'
-	@MPVIZ_PROGRESS=0 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --nbval notebooks/*.ipynb
+	@MPVIZ_PROGRESS=0 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --nbval -p tests.notebooks.memory \
+	    notebooks/*.ipynb
 
 browser: .venv/.test  ## run every lesson in a real JupyterLab (skipped without Chromium)
 	$(HEADING) 'lessons in a browser'

@@ -90,7 +90,7 @@ def agreed(
         refusal = error
     if check and group.size() > 1:
         note = f"{refusal or described(x) + purpose}"
-        device = _meeting_place(group, x)
+        device = _device_of_notes(group, x)
         here = Awaited("agree", group)
         if not waiting(here, lambda: _same_everywhere(group, note, device)):
             notes = waiting(here, lambda: exchanged(group, note[:LONGEST], device))
@@ -145,7 +145,7 @@ def described(x: torch.Tensor) -> str:
     return f"{times(x.shape)} {str(x.dtype).removeprefix('torch.')}{gradient}"
 
 
-def _meeting_place(group: dist.ProcessGroup, x: torch.Tensor) -> torch.device:
+def _device_of_notes(group: dist.ProcessGroup, x: torch.Tensor) -> torch.device:
     """Return where notes are compared: every rank of the group must find the same."""
     reached: list[torch.device] = group._device_types
     return next((device for device in reached if device.type == "cpu"), x.device)

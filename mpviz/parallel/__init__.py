@@ -13,6 +13,7 @@ notebook and under ``torchrun`` on many machines.
 - `optim`: `Adam`, and clipping by the norm of all gradients;
 - `gpt`: `GPT`, `gpt_stage`; `random`: the seeds of its dropout;
 - `training`: `train_step`, and each of its lines;
+- `checkpoint`: save at one layout, load at another (imported by itself: it is torch's, and large);
 - `agreement`: ranks compare what they were given before they rely on it.
 
 Examples

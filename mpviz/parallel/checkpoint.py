@@ -2,11 +2,11 @@
 
 A checkpoint is a folder: ``checkpoint.json`` names the step, what the model is made of, and the
 folder beside it where the numbers are. There ``torch.distributed.checkpoint`` writes one file a
-rank, and ``.metadata``: which rectangle of which tensor stands where. Tensors have the names and the
-shapes of the whole `GPT`, so nothing in it depends on who saved it.
+rank, and ``.metadata``: which rectangle of which tensor stands where. Tensors have the names and
+the shapes of the whole `GPT`, so nothing in it depends on who saved it.
 
-A save writes a new folder, and then replaces ``checkpoint.json``, in one step of the file system: at
-any time it names a checkpoint that is complete.
+A save writes a new folder, and then replaces ``checkpoint.json`` in one step of the file system:
+at any time it names a checkpoint that is complete.
 
 Sources: PyTorch, "Distributed Checkpoint"; Megatron-LM ``megatron/core/dist_checkpointing``, whose
 ``latest_checkpointed_iteration.txt`` is such a file.
@@ -24,8 +24,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     Metadata,
@@ -40,6 +42,8 @@ from torch.distributed.checkpoint.planner import (
     WriteItemType,
 )
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
+from torch.distributed.checkpoint.state_dict_loader import load as load_by_torch
+from torch.distributed.checkpoint.state_dict_saver import save as save_by_torch
 
 from .._checks import listed, whole_number
 from ..waits import Awaited, waiting
@@ -138,9 +142,9 @@ def save(
     try:
         metadata = _by_torch(
             "written",
-            lambda: dcp.save(
-                held,  # type: ignore[arg-type]
-                storage_writer=dcp.FileSystemWriter(here),
+            lambda: save_by_torch(
+                held,
+                storage_writer=FileSystemWriter(here),
                 planner=_SavePlanner(),
                 no_dist=not dist.is_initialized(),
             ),
@@ -208,9 +212,9 @@ def load(
         _check_stored(held, metadata)
     _by_torch(
         "read",
-        lambda: dcp.load(
-            dict(enumerate(held)),  # type: ignore[arg-type]
-            storage_reader=dcp.FileSystemReader(saved.folder),
+        lambda: load_by_torch(
+            dict(enumerate(held)),
+            storage_reader=FileSystemReader(saved.folder),
             planner=_LoadPlanner(),
             no_dist=not dist.is_initialized(),
         ),
@@ -280,7 +284,7 @@ def _remove_others(folder: Path, keep: str) -> None:
 def _checked_files(folder: Path) -> Metadata:
     """Return which rectangles stand where, if all files are as long as that says."""
     try:
-        metadata = dcp.FileSystemReader(folder).read_metadata()
+        metadata = FileSystemReader(folder).read_metadata()
     except Exception as error:
         raise ValueError(f"{folder / '.metadata'} cannot be read: {error!r:.80}") from None
     needed: dict[str, int] = {}
@@ -386,7 +390,7 @@ def _take(
 # ---- how torch is told
 
 
-class _SavePlanner(dcp.DefaultSavePlanner):
+class _SavePlanner(DefaultSavePlanner):
     """Writes rectangles; torch leaves out those that another rank has too."""
 
     def __init__(self) -> None:
@@ -409,10 +413,11 @@ class _SavePlanner(dcp.DefaultSavePlanner):
 
     def lookup_object(self, index: MetadataIndex) -> Tensor:
         assert index.offset is not None
-        return self.state_dict[index.fqn].at(tuple(index.offset))
+        held: Held = self.state_dict[index.fqn]
+        return held.at(tuple(index.offset))
 
 
-class _LoadPlanner(dcp.DefaultLoadPlanner):
+class _LoadPlanner(DefaultLoadPlanner):
     """Reads what of the stored rectangles lies in those that this rank has."""
 
     def set_up_planner(
@@ -432,7 +437,8 @@ class _LoadPlanner(dcp.DefaultLoadPlanner):
 
     def lookup_tensor(self, index: MetadataIndex) -> Tensor:
         assert index.offset is not None
-        return self.state_dict[index.fqn].at(tuple(index.offset))
+        held: Held = self.state_dict[index.fqn]
+        return held.at(tuple(index.offset))
 
 
 def _chunks(held: Held) -> list[ChunkStorageMetadata]:
@@ -447,7 +453,7 @@ def _by_torch(what: str, work: Callable[[], Any]) -> Any:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             return work()
-    except dcp.CheckpointException as error:
+    except CheckpointException as error:
         rank, (cause, _) = next(iter(error.failures.items()))
         if isinstance(cause, KeyboardInterrupt):
             raise cause from None
@@ -472,7 +478,7 @@ def _together(call: str) -> Iterator[list[str]]:
     except Exception as error:  # whatever it is: the others wait
         known = isinstance(error, ValueError)
         problem = f"{error}" if known else f"{type(error).__name__}: {error}"
-    notes = [[problem, same]]
+    notes: list[Any] = [[problem, same]]
     if dist.is_initialized():
         world: Any = dist.group.WORLD
         note = [problem[:LONGEST], [text[-LONGEST:] for text in same]]
@@ -483,7 +489,7 @@ def _together(call: str) -> Iterator[list[str]]:
         problem = f"rank {rank}: {problem}"
     if problem:
         raise ValueError(problem)
-    texts = [" ".join(same) for _, same in notes]
+    texts = [" ".join(brought) for _, brought in notes]
     if len(set(texts)) > 1:
         raise ValueError(disagreement(list(range(len(texts))), texts))
 

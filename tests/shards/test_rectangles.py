@@ -1,4 +1,4 @@
-"""Rectangles: what the ranks hold, put back where it says, is the whole tensor, each element once."""
+"""What the ranks hold, put back where its rectangles say, is the whole tensor, once."""
 
 import numpy as np
 import pytest

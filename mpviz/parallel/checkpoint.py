@@ -134,7 +134,7 @@ def save(
         folder, stages = Path(folder).resolve(), _stages(stages)
         config = _config(stages)
         here = _beside(folder, f"step-{whole_number('step', step, least=0)}")
-        same.append(f"save {config} to {here}{' with an optimizer' * (optimizer is not None)}")
+        same += [f"save {here}{' with an optimizer' * (optimizer is not None)}", _brief(config)]
         held = _to_save(stages, optimizer)
         if _is_first():
             _remove_others(folder, keep=_named(folder))
@@ -318,6 +318,13 @@ def _model(stage: Any) -> Any:
 def _config(stages: Mapping[int, nn.Module]) -> GPTConfig:
     config: GPTConfig = _model(next(iter(stages.values()))).config
     return config
+
+
+def _brief(config: GPTConfig) -> str:
+    """Return what is not as by default, so that it fits in a note."""
+    usual = vars(GPTConfig())
+    special = [f"{name}={value}" for name, value in vars(config).items() if value != usual[name]]
+    return f"of a GPT with {listed(special) or 'the usual sizes'}"
 
 
 def _to_save(stages: Mapping[int, nn.Module], optimizer: Any) -> dict[str, Held]:

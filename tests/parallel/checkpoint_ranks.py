@@ -1,10 +1,22 @@
-"""What the tests of checkpoints run on every rank, behind `gpt_ranks`; never imported."""
+"""What the tests of checkpoints run on every rank; read there, never collected."""
 
-import os
 import resource
 import signal
-from pathlib import Path
+from functools import partial
 
+import torch
+import torch.distributed as dist
+from parallel.gpt_ranks import (
+    MICROBATCHES,
+    PLANS,
+    batch_of,
+    config_of,
+    groups_of,
+    part_by_name,
+    stages_of,
+)
+
+from mpviz import parallel
 from mpviz.parallel import checkpoint
 
 
@@ -108,7 +120,7 @@ def saved(folder, kind, model, plan_name, tp, pp, **options):
 
 
 def loaded(folder, kind, model, plan_name, tp, pp, whole, **options):
-    """Load; the step, what differs from the whole there and here, the loss of a step there, here."""
+    """Load; the step, what differs from the whole before and now, and the next losses of both."""
     groups = groups_of(tp, pp)
     plan, stages, optimizer = trained(kind, model, plan_name, groups, seed=5, **options)
     step = checkpoint.load(folder, stages, optimizer)
@@ -175,13 +187,10 @@ def no_room(stages):
 
 
 def without_the_last(stages):
-    """Leave out the last stage."""
-    return {"stages": {0: stages[0]} if 0 in stages else {0: twin(stages)}}
-
-
-def twin(stages):
-    (stage,) = stages.values()
-    return parallel.GPT(stage.config, stage=0, of=8)
+    """Have the first stage twice, and the last nowhere."""
+    ((number, stage),) = stages.items()
+    groups = groups_of(2, 4)
+    return {"stages": {0: parallel.gpt_stage(stage.config, 0, 4, groups)}} if number == 3 else {}
 
 
 def interrupted(stages):

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from parallel.killed_saves import steps_left
+from parallel.gpt_ranks import config_of
+from parallel.killed_saves import ONCE_NAMED, steps_left
 
 from mpviz import ParallelLayout, parallel
 from mpviz.parallel import checkpoint
 from mpviz.world import World
 
-HERE = Path(__file__).parent
-PROGRAM = (HERE / "gpt_ranks.py").read_text() + (HERE / "checkpoint_ranks.py").read_text()
+PROGRAM = (Path(__file__).parent / "checkpoint_ranks.py").read_text()
 TOLERANCE = 1e-12  # of losses, in float64: other layouts add in another order
 
 
@@ -23,13 +22,6 @@ def world():
     with World(ParallelLayout(gpus_per_node=8, tp=2, pp=4), timeout=60) as world:
         world.cell(PROGRAM)
         yield world
-
-
-@pytest.fixture(scope="module")
-def in_one_process():
-    program = {}
-    exec((HERE / "gpt_ranks.py").read_text(), program)
-    return program
 
 
 # Model; optimizer, plan, tp and pp before and after; dp is what is left of 8 ranks.
@@ -45,13 +37,11 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("model", "first", "second"), PAIRS)
-def test_another_layout_holds_the_same_bits_and_goes_on(
-    world, in_one_process, tmp_path, model, first, second
-):
+def test_another_layout_holds_the_same_bits_and_goes_on(world, tmp_path, model, first, second):
     layers = {"num_layers": 8 if 8 in (*first, *second) else 4}
     folder, whole = str(tmp_path / "saved"), str(tmp_path / "whole.pt")
     world.cell(f"saved({folder!r}, *{(first[0], model, *first[1:])}, **{layers})")
-    plain = parallel.GPT(in_one_process["config_of"](model, seed=6, **layers))
+    plain = parallel.GPT(config_of(model, seed=6, **layers))
     adam = parallel.Adam(plain.parameters())
     assert checkpoint.load(folder, plain, adam) == 1
     named_ones = dict(plain.named_parameters(remove_duplicate=False))
@@ -82,13 +72,13 @@ def contents(folder):
 
 
 SPOILT = {
-    "not_a_number": "rank 3: model.embedding.word_embeddings.weight is not finite; nothing was",
+    "not_a_number": "rank 3: model.layers.2.input_layernorm.weight is not finite; nothing was",
     "on(5, step=8)": "the ranks of one group must agree, but ranks 0, 1, 2, 3, 4, 6 and 7: save",
-    "on(5, folder='/proc/elsewhere')": "rank 5: save GPTConfig",
+    "on(5, folder='/proc/elsewhere')": "; rank 5: save /proc/elsewhere/step-9 with an optim",
     "lambda stages: {'step': -1}": "step must be a whole number ≥ 0, got -1",
     "lambda stages: {'stages': {}}": "a checkpoint is of stages of a GPT; got none",
     "lambda stages: {'folder': '/dev/null/x'}": "rank 0: NotADirectoryError",
-    "without_the_last": "no rank has saved layers.2, layers.3, layers.4, layers.5, layers.6, layer",
+    "without_the_last": "no rank has saved layers.6, layers.7 and output: save all stages",
     "no_room": "the checkpoint could not be written on rank 2: ",
     "interrupted": "interrupted",
 }
@@ -138,7 +128,7 @@ BROKEN = {
     cut_the_name_off: "checkpoint.json is not what save writes",
     overwrite_the_middle: "the checkpoint could not be read on rank ",
     shutil.rmtree: "holds no checkpoint: there is no checkpoint.json in it",
-    other_fields: "the checkpoint is of another model: hidden_size=64 in the checkpoint, 32 in this",
+    other_fields: "is of another model: hidden_size=64 in the checkpoint, 32 in this model;",
 }
 
 
@@ -158,10 +148,10 @@ def test_a_checkpoint_of_another_model_or_folder_is_refused(world, good, tmp_pat
     found = {
         f"load_into({other}, groups)": "but ranks 0, 1, 2, 3, 4, 5 and 7: load",
         f"load_into({str(good)!r}, groups, num_kv_heads=4, tied=False)": (
-            "the checkpoint is of another model: num_kv_heads=8 in the checkpoint, 4 in this model; "
+            "is of another model: num_kv_heads=8 in the checkpoint, 4 in this model; "
             "tied=True in the checkpoint, False in this model"
         ),
-        f"load_into({str(good)!r}, groups, norm='rms' if rank == 7 else 'layer')": "rank 7: the che",
+        f"load_into({str(good)!r}, groups, sequence=16 - rank // 7)": "rank 7: the checkpoint is",
     }
     for call, words in found.items():
         for text, unchanged in world.cell(call):
@@ -208,5 +198,6 @@ def test_torchs_own_adam_goes_on_too(tmp_path):
 
 
 def test_a_save_that_is_killed_leaves_the_last_checkpoint(tmp_path):
-    left = steps_left(tmp_path, [(0, 4), (1, 3), (0, 9), (0, 13)])
-    assert left == [1, 1, 1, 1]
+    kills = [(0, number) for number in range(1, 13)] + [(1, number) for number in range(1, 9)]
+    assert steps_left(tmp_path / "before", kills) == [1] * 20
+    assert steps_left(tmp_path / "after", [(0, ONCE_NAMED)]) == [2]

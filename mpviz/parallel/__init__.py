@@ -14,6 +14,7 @@ notebook and under ``torchrun`` on many machines.
 - `gpt`: `GPT`, `gpt_stage`, of the `gpt_layers` that a `gpt_config` says; `random`: the seeds of
   its dropout; `texts`: what it learns from;
 - `training`: `train_step`, and each of its lines;
+- `checkpoint`: save at one layout, load at another (imported by itself: it is torch's, and large);
 - `agreement`: ranks compare what they were given before they rely on it.
 
 Examples

@@ -4,6 +4,7 @@
 - `compare`: two orders side by side;
 - `schedule`: a pipeline's ranks, microbatches and schedule: bubble and memory;
 - `collective`: who sends which chunk to whom, step by step;
+- `step`: a recorded step of training: in which kind of group each rank is at a moment;
 - `zero`: a model, its copies and the stage of ZeRO: what a rank holds and sends.
 """
 
@@ -11,7 +12,8 @@ from .collective import collective
 from .compare import compare
 from .explorer import Explorer
 from .layout import layout
+from .moments import step
 from .schedule import schedule
 from .stages import zero
 
-__all__ = ["Explorer", "collective", "compare", "layout", "schedule", "zero"]
+__all__ = ["Explorer", "collective", "compare", "layout", "schedule", "step", "zero"]

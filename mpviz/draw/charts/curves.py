@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from math import ceil, inf, isfinite
+from math import ceil, hypot, inf, isfinite
 
 from matplotlib.axes import Axes
 
@@ -10,17 +10,18 @@ from ..canvas.glyphs import width_of
 from ..canvas.legend import SIDE, legend
 from ..canvas.page import Panel, aligned, page
 from ..canvas.picture import Picture
-from ..canvas.scene import Box, Item, Label, stroke
+from ..canvas.scene import Box, Curve, Item, Label, stroke
 from ..canvas.theme import FAINT_EDGE, MAX_WIDTH, PALETTE, PAPER, QUIET, RGB, SMALL, mixed
 from ..gantt.axis import round_step
 
 _HEIGHT, _GAP = 190.0, 8.0
 _MOST_TICKS, _MOST_LEVELS, _MOST_COLUMNS = 10, 5, 8
 _MOST_POINTS = 600
-_WIDE, _THIN = 7.0, 1.6
+_WIDE, _THIN = 6.0, 1.6
 _HUES = (4, 5, 2, 6, 0, 3, 7, 1)
 
 Values = Sequence[float]
+Point = tuple[float, float]
 
 
 def curves(
@@ -103,10 +104,17 @@ def _plot(curves: Sequence[Values], colors: Sequence[tuple[RGB, float]], last: i
         items.append(Label(x, _HEIGHT + 12, words, SMALL, QUIET, "center"))
     for values, (color, line) in zip(curves, colors, strict=True):
         points = [(left + n * across, (high - value) * down) for n, value in _thinned(values)]
-        for (x0, y0), (x1, y1) in pairwise(points):
-            if isfinite(y0) and isfinite(y1):
-                items.append(stroke(x0, y0, x1, y1, color, line))
+        segments = (ends for ends in pairwise(points) if all(isfinite(y) for _, y in ends))
+        items += [_segment(*ends, color, line) for ends in segments]
     return Panel(items, MAX_WIDTH, _HEIGHT + 18)
+
+
+def _segment(start: Point, end: Point, color: RGB, line: float) -> Curve:
+    """Return a stroke that is a little longer, so that the next one joins without a gap."""
+    (x0, y0), (x1, y1) = start, end
+    longer = line / 4 / hypot(x1 - x0, y1 - y0)
+    dx, dy = longer * (x1 - x0), longer * (y1 - y0)
+    return stroke(x0 - dx, y0 - dy, x1 + dx, y1 + dy, color, line)
 
 
 def _thinned(values: Values) -> list[tuple[int, float]]:

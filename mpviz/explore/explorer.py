@@ -192,7 +192,7 @@ class Explorer(anywidget.AnyWidget):
         """Return the settings with what follows from the change of one."""
         return settings
 
-    def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
+    def _fixes(self, settings: Settings, moved: str) -> list[Fix]:
         """Return the nearest settings that fit."""
         return []
 
@@ -292,7 +292,7 @@ class Explorer(anywidget.AnyWidget):
         try:
             view = self._viewed(settings)
         except ValueError as error:
-            fixes = [*self._ways_out(settings, moved), back]
+            fixes = [*self._fixes(settings, moved), back]
             return replace(before, problem=str(error), fixes=fixes)
         return _State(settings, settings, view, before.controls)
 
@@ -343,7 +343,7 @@ class Explorer(anywidget.AnyWidget):
             try:
                 view = self._viewed(settings)
             except ValueError as error:
-                fixes = [fix.described() for fix in self._ways_in(settings, kept)]
+                fixes = [fix.described() for fix in self._recorded_fixes(settings, kept)]
                 yield {"problem": str(error), "fixes": fixes}
                 continue
             scene = view.picture.scene
@@ -366,11 +366,11 @@ class Explorer(anywidget.AnyWidget):
         controls = {each.name: each for each in self._controls(settings)}
         return [controls[name].narrowed(kept[name]).described() for name in kept]
 
-    def _ways_in(self, settings: Settings, kept: Mapping[str, Sequence[Any]]) -> list[Fix]:
+    def _recorded_fixes(self, settings: Settings, kept: Mapping[str, Sequence[Any]]) -> list[Fix]:
         """Return the ways out of settings that do not fit which a page without a kernel has."""
         return [
             fix
-            for fix in self._ways_out(settings, moved="")
+            for fix in self._fixes(settings, moved="")
             if all(value in kept.get(name, ()) for name, value in fix.changes.items())
         ]
 

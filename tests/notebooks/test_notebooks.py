@@ -23,8 +23,8 @@ def code(notebook):
 
 
 def test_there_are_lessons_and_each_has_a_number_of_its_own():
-    numbers = [int(path.name[:2]) for path in PATHS]
-    assert numbers[0] == 0 and len(set(numbers)) == len(numbers)
+    numbers = [path.name.partition("_")[0] for path in PATHS]
+    assert numbers[0] == "00" and len(set(numbers)) == len(numbers)
 
 
 def test_file_is_valid_and_its_cell_ids_unique(lesson):

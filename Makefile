@@ -45,11 +45,13 @@ lint: .venv/.test  ## ruff and mypy
 
 unit: .venv/.test  ## unit tests, doctests, and the comparisons with Megatron and PyTorch
 	$(HEADING) 'unit tests, oracles, doctests'
-	@$(PY) -m pytest -q -n $(WORKERS) --dist loadfile -p no:nbval -m 'not browser'
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -p no:nbval \
+	    -m 'not browser'
 
 lessons: .venv/.test  ## run every lesson and compare its outputs with the stored ones
 	$(HEADING) 'lessons against their stored outputs'
-	@MPVIZ_PROGRESS=0 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --nbval notebooks/*.ipynb
+	@MPVIZ_PROGRESS=0 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --nbval -p tests.notebooks.memory \
+	    notebooks/*.ipynb
 
 browser: .venv/.test  ## run every lesson in a real JupyterLab (skipped without Chromium)
 	$(HEADING) 'lessons in a browser'

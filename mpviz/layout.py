@@ -80,12 +80,12 @@ be 1, 2, 4, 8 or 16; with pp=4, tp may be 1, 2 or 4
 
     def __post_init__(self) -> None:
         try:
-            self._settle()
+            self._validate()
         except ValueError as error:
             show_in_brief(error)
             raise
 
-    def _settle(self) -> None:
+    def _validate(self) -> None:
         """Make every field what it is documented to be, or raise ``ValueError``."""
         for name in ("nodes", "gpus_per_node", "tp", "pp", "cp", "ep"):
             object.__setattr__(self, name, whole_number(name, getattr(self, name)))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..layout import ParallelLayout
 from ..presets import SLIDE
-from .ranks import described, lend, no_function, tried
+from .ranks import described, in_a_row, lend, tried
 from .verdict import Verdict, exercise, judged_number
 
 if TYPE_CHECKING:
@@ -43,37 +43,28 @@ def mean_of_those_with_data(answer: object) -> Verdict:
     >>> mean_of_those_with_data(2)
     ✗ 2 is not a function; write def answer(x, has_data, group): and return the mean.
     """
-    refused = no_function(answer, "def answer(x, has_data, group):", "return the mean")
-    if refused:
-        return refused
     layout = ParallelLayout(nodes=1, gpus_per_node=4, tp=2)
-    results = tried(_means, answer, layout, _left_alone)
+    asked = "def answer(x, has_data, group): and return the mean"
+    results = tried(_means, answer, layout, asked, _left_alone)
     if isinstance(results, Verdict):
         return results
-    said = [mean for means in results for mean in means if isinstance(mean, str)]
-    if said:
-        return Verdict(False, said[0])
     all_have, one_lacks = ([round(means[case], 6) for means in results] for case in range(2))
     return _judged_means(all_have, one_lacks)
 
 
 def _means(
     rank: int, groups: "dict[str, ProcessGroup]", answer: "Callable[..., Any]"
-) -> tuple[float | str, float | str]:
+) -> tuple[float, ...] | str:
     """Return what an answer makes of rank + 1: while all have data, and without rank 2."""
     import torch
 
     lend(answer)
-    means: list[float | str] = []
-    for has_data in (True, rank != 2):
-        mean = answer(torch.full((3,), rank + 1.0), has_data, groups["dp"])
-        if isinstance(mean, torch.Tensor) and mean.shape == (3,):
-            means.append(mean[0].item())
-        else:
-            means.append(
-                f"It should return a tensor shaped like x, [3]; it returns {described(mean)}"
-            )
-    return means[0], means[1]
+    cases = (True, rank != 2)
+    means = [answer(torch.full((3,), rank + 1.0), has_data, groups["dp"]) for has_data in cases]
+    for mean in means:
+        if not isinstance(mean, torch.Tensor) or mean.shape != (3,):
+            return f"It should return a tensor shaped like x, [3]; it returns {described(mean)}"
+    return tuple(mean[0].item() for mean in means)
 
 
 def _left_alone(waiting: Mapping[int, str]) -> str:
@@ -100,7 +91,7 @@ def _judged_means(all_have: list[float], one_lacks: list[float]) -> Verdict:
     }
     if all_have != [2, 3, 2, 3]:
         wrong = hints.get(tuple(all_have), "Where all have data, it is the mean of the group.")
-        return Verdict(False, f"Where x is 1, 2, 3, 4, it returns {_listed(all_have)}. {wrong}")
+        return Verdict(False, f"Where x is 1, 2, 3, 4, it returns {in_a_row(all_have)}. {wrong}")
     hints = {
         (2, 3, 2, 3): "The x of rank 2 is still counted, though it has no data.",
         (0.5, 3, 0.5, 3): "The sum is right, but divided by all members of the group. How many "
@@ -110,12 +101,8 @@ def _judged_means(all_have: list[float], one_lacks: list[float]) -> Verdict:
     }
     wrong = hints.get(tuple(one_lacks), "Ranks 0 and 2 should both get 1, the x of rank 0.")
     return Verdict(
-        False, f"Where rank 2 has no data, the four ranks get {_listed(one_lacks)}. {wrong}"
+        False, f"Where rank 2 has no data, the four ranks get {in_a_row(one_lacks)}. {wrong}"
     )
-
-
-def _listed(numbers: list[float]) -> str:
-    return ", ".join(f"{number:g}" for number in numbers)
 
 
 @exercise

@@ -7,7 +7,7 @@ from .. import schedule
 from ..layout import ParallelLayout
 from ..timeline import simulate
 from .functions import judged_function
-from .ranks import lend, no_function, tried
+from .ranks import lend, tried
 from .verdict import Verdict, exercise, judged_number
 
 _PP, _MICROBATCHES = 2, 4
@@ -123,11 +123,9 @@ def exchange(answer: object) -> Verdict:
     >>> exchange("b")
     ✗ 'b' is not a function; write def answer(rank, mine, theirs): and receive into theirs.
     """
-    header = "def answer(rank, mine, theirs):"
-    if refused := no_function(answer, header, "receive into theirs"):
-        return refused
     layout = ParallelLayout(nodes=1, gpus_per_node=2, pp=2)
-    results = tried(_exchanged, answer, layout, _both_wait)
+    asked = "def answer(rank, mine, theirs): and receive into theirs"
+    results = tried(_exchanged, answer, layout, asked, _both_wait)
     if isinstance(results, Verdict):
         return results
     got = list(results)

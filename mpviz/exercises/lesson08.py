@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..layout import ParallelLayout
 from ..schedule import one_forward_one_backward, zero_bubble_v
 from ..shards import attention, mlp
-from .ranks import lend, no_function, tried
+from .ranks import lend, tried
 from .verdict import Verdict, exercise, judged_number
 
 if TYPE_CHECKING:
@@ -102,9 +102,7 @@ def tied_sum(answer: object) -> Verdict:
     >>> tied_sum("all-reduce")
     ✗ 'all-reduce' is not a function; write def answer(gradients, groups): and sum them in place.
     """
-    header = "def answer(gradients, groups):"
-    if refused := no_function(answer, header, "sum them in place"):
-        return refused
+    asked = "def answer(gradients, groups): and sum them in place"
     plans = {
         "1F1B": one_forward_one_backward(pp=4, microbatches=4),
         "ZB-V": zero_bubble_v(pp=4, microbatches=4),
@@ -112,7 +110,7 @@ def tied_sum(answer: object) -> Verdict:
     for name, plan in plans.items():
         copies = {0: _FIRST, plan.stages - 1: _LAST}
         held = [[copies[n] for n in plan.stages_of(r) if n in copies] for r in range(plan.pp)]
-        got = tried(_summed(held), answer, _PIPELINE, partial(_nobody_comes, name))
+        got = tried(_summed(held), answer, _PIPELINE, asked, partial(_nobody_comes, name))
         if isinstance(got, Verdict):
             return got
         found = [value for values in got for value in values]

@@ -1,6 +1,6 @@
 """Try a learner's function on real ranks, and say how it failed if it did."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..layout import ParallelLayout
@@ -13,46 +13,56 @@ SECONDS = 10.0
 """How long a try may take; a function that has not returned by then hangs."""
 
 
-def no_function(answer: object, header: str, wanted: str) -> Verdict | None:
-    """Refuse what cannot be called.
+def every_rank_must_call(waiting: Mapping[int, str]) -> str:
+    """Say where an answer hangs, given ``{rank: operation}``, and the usual reason.
 
-    >>> no_function(3, "def answer(x):", "return the sum")
-    ✗ 3 is not a function; write def answer(x): and return the sum.
+    >>> every_rank_must_call({0: "all_reduce"})
+    'It hangs: rank 0 waits in all_reduce. Every rank must call each collective.'
     """
-    if callable(answer):
-        return None
-    return Verdict(False, f"{answer!r} is not a function; write {header} and {wanted}.")
+    rank, operation = next(iter(waiting.items()))
+    return f"It hangs: rank {rank} waits in {operation}. Every rank must call each collective."
 
 
 def tried(
     attempt: Callable[..., Any],
     answer: object,
     layout: ParallelLayout,
-    on_hang: Callable[[Mapping[int, str]], str],
+    asked: str,
+    on_hang: Callable[[Mapping[int, str]], str] = every_rank_must_call,
 ) -> "Results | Verdict":
     """Run ``attempt`` on every rank of a layout, with the answer as its last argument.
 
     Parameters
     ----------
     attempt : callable
-        What each rank does; like any function for `World.run`.
+        What each rank does, like any function for `World.run`; what it returns as text is wrong
+        with the answer.
     answer : callable
         The learner's.
     layout : ParallelLayout
         Ranks to start.
+    asked : str
+        What to write, such as ``"def answer(x): and return the sum"``.
     on_hang : callable
         Makes a hint of ``{rank: operation}``, the ranks that waited until the deadline.
 
     Returns
     -------
     Results or Verdict
-        A verdict if the answer raised or hung.
+        A verdict if the answer is no function, raised, hung, or is wrong.
+
+    Examples
+    --------
+    >>> tried(print, 3, ParallelLayout(), "def answer(x): and return the sum")
+    ✗ 3 is not a function; write def answer(x): and return the sum.
     """
+    if not callable(answer):
+        return Verdict(False, f"{answer!r} is not a function; write {asked}.")
     from ..world import RanksError, World  # only whoever answers pays for ranks
 
     with World(layout, timeout=SECONDS) as world:
         try:
-            return world.run(attempt, answer, record=True)
+            results = world.run(attempt, answer, record=True)
         except RanksError as error:
             diagnosis = error.diagnosis
             waiting = {
@@ -64,6 +74,8 @@ def tried(
                 return Verdict(False, on_hang(waiting))
             first = str(error).splitlines()[0]
             return Verdict(False, f"It does not run on the ranks: {first}")
+    faults = [said for said in results if isinstance(said, str)]
+    return Verdict(False, faults[0]) if faults else results
 
 
 def lend(answer: Callable[..., Any]) -> None:
@@ -77,6 +89,15 @@ def lend(answer: Callable[..., Any]) -> None:
     names.setdefault("torch", torch)
     names.setdefault("dist", torch.distributed)
     names.setdefault("F", torch.nn.functional)
+
+
+def in_a_row(numbers: Iterable[float]) -> str:
+    """Write what the ranks hold.
+
+    >>> in_a_row([4.0, 1.5])
+    '4, 1.5'
+    """
+    return ", ".join(f"{number:g}" for number in numbers)
 
 
 def described(returned: object) -> str:

@@ -90,11 +90,11 @@ def agreed(
         refusal = error
     if check and group.size() > 1:
         note = f"{refusal or described(x) + purpose}"
-        device = _meeting_place(group, x)
+        device = _device_of_notes(group, x)
         here = Awaited("agree", group)
         if not waiting(here, lambda: _same_everywhere(group, note, device)):
             notes = waiting(here, lambda: exchanged(group, note[:LONGEST], device))
-            raise ValueError(_disagreement(dist.get_process_group_ranks(group), notes))
+            raise ValueError(disagreement(dist.get_process_group_ranks(group), notes))
     if refusal:
         raise refusal
 
@@ -129,7 +129,7 @@ def exchanged(
     mine = torch.frombuffer(bytearray(text.ljust(_ROOM)), dtype=torch.uint8).to(device or "cpu")
     notes = [torch.empty_like(mine) for _ in range(group.size())]
     wait(group.allgather([notes], [mine]))
-    texts = [bytes(theirs.tolist()) for theirs in notes]
+    texts = [theirs.cpu().numpy().tobytes() for theirs in notes]
     if longer := [rank for rank, text in enumerate(texts) if not text.strip()]:
         raise ValueError(f"a note has {_ROOM} bytes; longer is that of {listed(longer, ' and ')}")
     return [json.loads(text) for text in texts]
@@ -145,7 +145,7 @@ def described(x: torch.Tensor) -> str:
     return f"{times(x.shape)} {str(x.dtype).removeprefix('torch.')}{gradient}"
 
 
-def _meeting_place(group: dist.ProcessGroup, x: torch.Tensor) -> torch.device:
+def _device_of_notes(group: dist.ProcessGroup, x: torch.Tensor) -> torch.device:
     """Return where notes are compared: every rank of the group must find the same."""
     reached: list[torch.device] = group._device_types
     return next((device for device in reached if device.type == "cpu"), x.device)
@@ -162,10 +162,10 @@ def _same_everywhere(group: dist.ProcessGroup, note: str, device: torch.device) 
     return bool(highest == -lowest_negated)
 
 
-def _disagreement(ranks: list[int], notes: list[str]) -> str:
+def disagreement(ranks: list[int], notes: list[str]) -> str:
     """Say which ranks said what.
 
-    >>> _disagreement([0, 2, 4], ["4 float32", "6 float32", "4 float32"])
+    >>> disagreement([0, 2, 4], ["4 float32", "6 float32", "4 float32"])
     'the ranks of one group must agree, but ranks 0 and 4: 4 float32; rank 2: 6 float32'
     """
     who: dict[str, list[int]] = {}

@@ -2,29 +2,21 @@
 
     python tests/benchmarks/bench_data.py
 
-Peers: torch's DistributedDataParallel and fully_shard, on gloo, one thread for each rank. All take
-turns round by round, and a round during which other programs were busy does not count, unless no
-round is calm. Compared are medians over the rounds. On as many cores as ranks, what a bucket's
-all-reduce hides behind is work that its own sums compete with: so hiding is measured once more
-behind a wait.
+Peers: torch's DistributedDataParallel and fully_shard, on gloo. All take turns (``timing.py``), and
+compared are medians over the rounds. On as many cores as ranks, what a bucket's all-reduce hides
+behind is work that its own sums compete with: so hiding is measured once more behind a wait.
 """
 
 import os
-import tempfile
 import warnings
-from collections.abc import Callable
-from datetime import timedelta
-from multiprocessing import get_context
 from statistics import median
-from time import perf_counter, process_time, sleep
+from time import perf_counter, sleep
 
-import psutil
+from timing import Step, on_ranks, take_turns
 
 HIDDEN, LAYERS, BATCH = 1024, 4, 64  # 4.2 million parameters
 BUCKET = 4 * 2**20
 ROUNDS, PATIENCE = 15, 100
-# A round counts if other programs took less than this of a processor meanwhile.
-OTHERS = 0.1
 # Per contestant its peer, and what ours may take at most against it; such medians differ by 2 %.
 AIMS = {
     "DDP": ("torch's DDP", 1.02),
@@ -32,7 +24,6 @@ AIMS = {
     "fully_shard": ("torch's fully_shard", 1.02),
     "fully_shard, check=False": ("torch's fully_shard", 1.02),
 }
-Step = Callable[[], object]
 
 
 def mlp():
@@ -98,74 +89,15 @@ def step_of(model, optimizer, x) -> Step:
     return step
 
 
-def measure(rank: int, ranks: int, folder: str) -> None:
+def measure(rank: int) -> None:
     """Take part as one rank; rank 0 prints."""
-    import torch
-    import torch.distributed as dist
-
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    rendezvous = f"file://{folder}/rendezvous"
-    deadline = timedelta(seconds=120)
-    dist.init_process_group(
-        "gloo", init_method=rendezvous, rank=rank, world_size=ranks, timeout=deadline
-    )
-    seconds = take_turns(contestants(), ranks)
+    seconds = take_turns(contestants(), rounds=ROUNDS, patience=PATIENCE)
     if rank == 0:
-        show(seconds, ranks)
+        show(seconds)
     hiding(rank)
-    dist.barrier()
-    os._exit(0)  # what torch does at an interpreter's end has aborted a process once
 
 
-def take_turns(steps_of: dict[str, Step], ranks: int) -> dict[str, list[float]]:
-    """Return seconds of each, one figure a round: of calm rounds, if there are any."""
-    import torch.distributed as dist
-
-    of_round: list[tuple[bool, dict[str, float]]] = []
-    names, until = list(steps_of), perf_counter() + PATIENCE
-    calm = 0
-    while calm < ROUNDS and agreed(perf_counter() < until, ranks):
-        names.append(names.pop(0))  # nobody always follows the same
-        before, taken = busy_seconds(), {}
-        for name in names:
-            dist.barrier()
-            start = perf_counter()
-            steps_of[name]()
-            dist.barrier()
-            taken[name] = perf_counter() - start
-        everybody, ours, wall = (b - a for a, b in zip(before, busy_seconds(), strict=True))
-        quiet = agreed(everybody - summed(ours) < OTHERS * wall, ranks)
-        of_round.append((quiet, taken))
-        calm += quiet and len(of_round) > 2
-    kept = [taken for quiet, taken in of_round[2:] if quiet or not calm]
-    if dist.get_rank() == 0:
-        print(f"\n{ranks} ranks: {calm} calm rounds of {len(of_round) - 2}")
-    return {name: [taken[name] for taken in kept] for name in steps_of}
-
-
-def busy_seconds() -> tuple[float, float, float]:
-    """Seconds that all processors were busy, that this process was, and that went by."""
-    times = psutil.cpu_times()
-    return sum(times) - times.idle - getattr(times, "iowait", 0.0), process_time(), perf_counter()
-
-
-def summed(number: float) -> float:
-    """The sum over the ranks."""
-    import torch
-    import torch.distributed as dist
-
-    total = torch.tensor(number, dtype=torch.float64)
-    dist.all_reduce(total)
-    return total.item()
-
-
-def agreed(mine: bool, ranks: int) -> bool:
-    """Whether all ranks say so."""
-    return summed(float(mine)) == ranks
-
-
-def show(seconds: dict[str, list[float]], ranks: int) -> None:
+def show(seconds: dict[str, list[float]]) -> None:
     """Print each one's median, and how many times that of its peer."""
     for name, of_rounds in seconds.items():
         peer, most = AIMS.get(name, (None, None))
@@ -226,19 +158,11 @@ def main() -> None:
     import torch.distributed.fsdp  # noqa: F401  so that the forks find it imported
 
     print(f"load average {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores")
-    context = get_context("fork")
     for ranks in (2, 4):
-        with tempfile.TemporaryDirectory() as folder:
-            processes = [
-                context.Process(target=measure, args=(rank, ranks, folder)) for rank in range(ranks)
-            ]
-            for process in processes:
-                process.start()
-            for process in processes:
-                process.join()
+        on_ranks(ranks, measure)
 
 
 if __name__ == "__main__":
-    os.environ |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    os.environ["OMP_NUM_THREADS"] = "1"
     warnings.simplefilter("ignore")
     main()

@@ -2,26 +2,18 @@
 
     python tests/benchmarks/bench_tensor.py
 
-Peers: the whole MLP in one process; PyTorch's DTensor (parallelize_module); Megatron's layers.
-One thread for each rank. All take turns in the same two processes, round by round, and a round
-during which other programs were busy does not count. Compared are medians over the rounds.
+Peers: the whole MLP in one process; PyTorch's DTensor (parallelize_module); Megatron's layers. All
+take turns (``timing.py``), and compared are medians over the rounds.
 """
 
 import os
 import sys
-import tempfile
 import warnings
-from collections.abc import Callable
-from datetime import timedelta
-from multiprocessing import get_context
 from statistics import median
-from time import perf_counter, process_time
 
-import psutil
+from timing import Step, on_ranks, take_turns
 
 RANKS = 2
-# A round counts if other programs took less than this of a processor meanwhile.
-OTHERS = 0.1
 PATIENCE = 240
 OURS = ("mpviz", "mpviz, check=False")
 # tokens × hidden × ffn, rounds, steps in each, and per peer the aim for its time over ours; 0.98 is
@@ -30,7 +22,6 @@ SIZES = (
     ((512, 1024, 4096), 15, 2, {"one process": 1.7, "DTensor": 0.98, "Megatron": 0.98}),
     ((8, 64, 256), 60, 20, {"DTensor": 2.0}),
 )
-Step = Callable[[], object]
 
 
 def contestants(tokens: int, hidden: int, ffn: int) -> dict[str, Step]:
@@ -45,19 +36,21 @@ def contestants(tokens: int, hidden: int, ffn: int) -> dict[str, Step]:
     x, dy = torch.randn(2, tokens, 1, hidden).unbind()
     x.requires_grad_()
     group = dist.group.WORLD
-    alone = whole if dist.get_rank() == 0 else torch.nn.Identity()
     mlps = {
         "mpviz": ParallelMLP.from_reference(whole, group),
         "mpviz, check=False": ParallelMLP.from_reference(whole, group, check=False),
-        "one process": alone,
+        "one process": whole,
         "DTensor": dtensor_mlp(whole, MLP(hidden, ffn)),
         "Megatron": megatron_mlp(whole),
     }
     expected = whole(x).detach()
     for name, mlp in mlps.items():
-        if mlp is not alone and not torch.allclose(mlp(x), expected, rtol=1e-4, atol=1e-5):
+        if not torch.allclose(mlp(x), expected, rtol=1e-4, atol=1e-5):
             sys.exit(f"{name} computes something else")
-    return {name: step_of(mlp, x, dy) for name, mlp in mlps.items()}
+    steps = {name: step_of(mlp, x, dy) for name, mlp in mlps.items()}
+    if dist.get_rank() > 0:
+        steps["one process"] = lambda: None
+    return steps
 
 
 def step_of(mlp, x, dy) -> Step:
@@ -118,79 +111,17 @@ def megatron_mlp(whole):
     return MegatronMLP()
 
 
-def measure(rank: int, folder: str) -> None:
+def measure(rank: int) -> None:
     """Take part as one rank; rank 0 prints."""
-    import torch
-    import torch.distributed as dist
-
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    rendezvous = f"file://{folder}/rendezvous"
-    deadline = timedelta(seconds=120)
-    dist.init_process_group(
-        "gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=deadline
-    )
     for sizes, rounds, steps, aims in SIZES:
-        seconds = take_turns(contestants(*sizes), rounds, steps)
+        seconds = take_turns(contestants(*sizes), rounds=rounds, patience=PATIENCE, steps=steps)
         if rank == 0:
             show(sizes, seconds, aims)
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def take_turns(steps_of: dict[str, Step], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Return seconds per step of each, one figure a round; only calm rounds count."""
-    import torch.distributed as dist
-
-    seconds: dict[str, list[float]] = {name: [] for name in steps_of}
-    names, until = list(steps_of), perf_counter() + PATIENCE
-    warm = calm = 0
-    while calm < rounds and agreed(perf_counter() < until):
-        names.append(names.pop(0))  # nobody always follows the same
-        before = busy_seconds()
-        taken = {}
-        for name in names:
-            dist.barrier()
-            start = perf_counter()
-            if name != "one process" or dist.get_rank() == 0:
-                for _ in range(steps):
-                    steps_of[name]()
-            taken[name] = (perf_counter() - start) / steps
-        everybody, ours, wall = (b - a for a, b in zip(before, busy_seconds(), strict=True))
-        warm += 1
-        if agreed(everybody - summed(ours) < OTHERS * wall) and warm > 2:
-            calm += 1
-            for name, time in taken.items():
-                seconds[name].append(time)
-    if calm < rounds and dist.get_rank() == 0:
-        print(f"\nonly {calm} of {rounds} rounds were calm in {PATIENCE} s", end="")
-    return seconds
-
-
-def busy_seconds() -> tuple[float, float, float]:
-    """Seconds that all processors were busy, that this process was, and that went by."""
-    times = psutil.cpu_times()
-    return sum(times) - times.idle - getattr(times, "iowait", 0.0), process_time(), perf_counter()
-
-
-def summed(number: float) -> float:
-    """The sum over the ranks."""
-    import torch
-    import torch.distributed as dist
-
-    total = torch.tensor(number, dtype=torch.float64)
-    dist.all_reduce(total)
-    return total.item()
-
-
-def agreed(mine: bool) -> bool:
-    """Whether all ranks say so."""
-    return summed(float(mine)) == RANKS
 
 
 def show(sizes: tuple[int, ...], seconds: dict[str, list[float]], aims: dict[str, float]) -> None:
     """Print each one's median, and how many times that of mpviz with and without its check."""
-    print(f"\nMLP {'×'.join(map(str, sizes))}, forward + backward")
+    print(f"MLP {'×'.join(map(str, sizes))}, forward + backward")
     print(f"{'':<20}{'ms':>10}{'÷ mpviz':>10}{'÷ check=False':>15}")
     for name, of_rounds in seconds.items():
         # Round by round they stood next to each other; a ratio of rounds shares their noise.
@@ -209,16 +140,10 @@ def main() -> None:
     import torch.distributed.tensor.parallel  # noqa: F401
 
     print(f"load average {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores")
-    context = get_context("fork")
-    with tempfile.TemporaryDirectory() as folder:
-        ranks = [context.Process(target=measure, args=(rank, folder)) for rank in range(RANKS)]
-        for process in ranks:
-            process.start()
-        for process in ranks:
-            process.join()
+    on_ranks(RANKS, measure)
 
 
 if __name__ == "__main__":
-    os.environ |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    os.environ["OMP_NUM_THREADS"] = "1"
     warnings.simplefilter("ignore")
     main()

@@ -16,6 +16,7 @@ SHARED = {
     "test_explorers": "sliders in JupyterLab",
     "test_own_sliders": "sliders in JupyterLab",
     "test_saved_pages": "saved pages",
+    "test_nbconvert": "slides",
 }
 SLIDERS = "03_move_the_sliders.ipynb"
 

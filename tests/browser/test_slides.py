@@ -54,12 +54,18 @@ def test_rise_shows_every_section_and_explorers_as_still_pictures(lab, page):
     expect(sections.first.locator("h1")).to_contain_text("Move the sliders")
 
 
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory):
+    """Write all lessons as slides; return the folder of the pages."""
+    folder = tmp_path_factory.mktemp("slides")
+    command = [sys.executable, "-m", "nbconvert", "--to", "slides", f"--output-dir={folder}"]
+    subprocess.run([*command, *LESSONS], check=True, capture_output=True, timeout=100)
+    return folder
+
+
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
-def test_nbconvert_writes_every_section_as_a_slide(lesson, tmp_path):
-    command = [sys.executable, "-m", "nbconvert", "--to", "slides", f"--output-dir={tmp_path}"]
-    subprocess.run([*command, lesson], check=True, capture_output=True, timeout=100)
-    (written,) = tmp_path.glob("*.slides.html")
-    text = written.read_text(encoding="utf-8")
+def test_nbconvert_writes_every_section_as_a_slide(lesson, slides):
+    text = (slides / f"{lesson.stem}.slides.html").read_text(encoding="utf-8")
     cells = nbformat.read(lesson, as_version=4).cells
     # A slide is a section that holds a section for each of its subslides.
     assert len(re.findall(r"<section>\s*<section>", text)) == slides_of(cells)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mpviz import ParallelLayout
-from mpviz.parallel.agreement import _meeting_place
+from mpviz.parallel.agreement import _device_of_notes
 from mpviz.world import World
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -14,12 +14,14 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 @pytest.mark.parametrize("reached", [[CPU], [CUDA, CPU], [CPU, CUDA]])
 def test_notes_meet_on_the_cpu_where_the_group_reaches_it(reached):
-    assert _meeting_place(SimpleNamespace(_device_types=reached), on("meta")) == CPU
+    assert _device_of_notes(SimpleNamespace(_device_types=reached), on("meta")) == CPU
 
 
 def test_notes_meet_with_the_tensor_where_the_group_reaches_no_cpu():
     # No GPU here: the meta device stands for one.
-    assert _meeting_place(SimpleNamespace(_device_types=[CUDA]), on("meta")) == torch.device("meta")
+    assert _device_of_notes(SimpleNamespace(_device_types=[CUDA]), on("meta")) == torch.device(
+        "meta"
+    )
 
 
 def on(device):

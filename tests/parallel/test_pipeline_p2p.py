@@ -76,10 +76,12 @@ def test_the_ends_take_and_make_nothing():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 1, 5), (1,) * 8])
-@pytest.mark.parametrize(("learns", "cut"), [(True, None), (False, None), (False, 0), (True, 63)])
-def test_a_header_is_read_as_it_was_written(shape, dtype, learns, cut):
-    header = Header(meta_of(torch.empty(shape, dtype=dtype)), learns, cut)
-    assert Header.unpack(header.pack()) == header == ((shape, dtype), learns, cut)
+@pytest.mark.parametrize(
+    ("requires_grad", "cut"), [(True, None), (False, None), (False, 0), (True, 63)]
+)
+def test_a_header_is_read_as_it_was_written(shape, dtype, requires_grad, cut):
+    header = Header(meta_of(torch.empty(shape, dtype=dtype)), requires_grad, cut)
+    assert Header.unpack(header.pack()) == header == ((shape, dtype), requires_grad, cut)
 
 
 def test_what_a_header_cannot_say_is_refused():

@@ -208,9 +208,8 @@ def test_who_waits_for_one_that_raised_waits_no_longer(world, wait):
         "subprocess.Popen(['sleep', '2']).wait()",
         "threading.Event().wait(2)",
         # Two ranks, each of which waits for the other nearly all the time.
-        "x = torch.ones(30_000_000)\n"
-        "for _ in range(25): dist.all_reduce(x, group=pair, async_op=True).wait()",
-        "for _ in range(20000): dist.all_reduce(x, group=pair, async_op=True).wait()",
+        "reduce_for_a_while(torch.ones(10_000_000))",
+        "reduce_for_a_while(torch.ones(1))",
         # They take turns, so that each is mostly seen waiting.
         "for n in range(8):\n"
         "    if n % 2 == rank: time.sleep(0.3); dist.isend(x, 1 - rank).wait()\n"
@@ -221,7 +220,11 @@ def test_who_is_at_work_is_not_taken_for_stuck(four, at_work):
     source = f"""
 import subprocess, threading, time, torch, torch.distributed as dist
 if rank == 3: 1 / 0
-pair, x = groups["tp"], torch.ones(1)
+pair, x, end = groups["tp"], torch.ones(1), time.monotonic() + 2.5
+def reduce_for_a_while(x):
+    while x[0]:
+        x[0] = time.monotonic() < end
+        dist.all_reduce(x, op=dist.ReduceOp.MIN, group=pair, async_op=True).wait()
 if rank < 2:
 {textwrap.indent(at_work, "    ")}
 """

@@ -32,7 +32,7 @@ class GraphCut:
         self._requires.setdefault(number, requires)
         if requires or self.stage is not None:
             return
-        if stage.learns or self._requires.get(number - 1, False):
+        if stage.trainable or self._requires.get(number - 1, False):
             if not first:
                 raise ValueError(f"{self._text(number)} (first for microbatch {microbatch})")
             self.stage = number
@@ -45,7 +45,7 @@ class GraphCut:
     def update(self, transfer: Transfer, header: Header) -> None:
         """Take in what a header says."""
         if transfer.receiver > transfer.sender:
-            self._requires[transfer.sender] = header.learns
+            self._requires[transfer.sender] = header.requires_grad
         if self.stage is None:
             self.stage = header.cut
 

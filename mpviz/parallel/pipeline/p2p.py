@@ -131,14 +131,14 @@ class Header(NamedTuple):
     ----------
     meta : TensorMeta
         Of all that follow.
-    learns : bool
+    requires_grad : bool
         Whether outputs require a gradient, because a stage before has something to learn.
     cut : int, optional
         The first stage, as far as the sender knows, whose output should require one and does not.
     """
 
     meta: TensorMeta
-    learns: bool = True
+    requires_grad: bool = True
     cut: int | None = None
 
     def pack(self) -> Tensor:
@@ -154,15 +154,15 @@ class Header(NamedTuple):
                 f"float16 or bfloat16, got {self.meta}"
             )
         cut = -1 if self.cut is None else self.cut
-        numbers = [_DTYPES.index(dtype), self.learns, cut, len(shape), *shape]
+        numbers = [_DTYPES.index(dtype), self.requires_grad, cut, len(shape), *shape]
         return torch.tensor(numbers + [0] * (_MOST_DIMENSIONS - len(shape)))  # (12,)
 
     @classmethod
     def unpack(cls, message: Tensor) -> "Header":
         """Read what `pack` wrote."""
-        dtype, learns, cut, dimensions, *shape = message.tolist()
+        dtype, requires_grad, cut, dimensions, *shape = message.tolist()
         meta = TensorMeta(tuple(shape[:dimensions]), _DTYPES[dtype])
-        return cls(meta, bool(learns), None if cut < 0 else cut)
+        return cls(meta, bool(requires_grad), None if cut < 0 else cut)
 
 
 HEADER_META = TensorMeta((4 + _MOST_DIMENSIONS,), torch.int64)
@@ -228,14 +228,14 @@ class P2PCommunicator:
 
     def wait_sent(self, transfer: Transfer) -> None:
         """Wait until a tensor that was sent has been received."""
-        self._settle(self._tag(transfer))
+        self._wait_taken(self._tag(transfer))
 
     def wait_all_sent(self) -> None:
         """Wait until everything that was sent has been received."""
         for tag in list(self._sends):
-            self._settle(tag)
+            self._wait_taken(tag)
 
-    def _settle(self, tag: int) -> None:
+    def _wait_taken(self, tag: int) -> None:
         if tag in self._sends:
             pending = self._sends.pop(tag)
             what = f"rank {pending.peer} to take {pending.transfer}"

@@ -90,7 +90,7 @@ class Stage:
         return None if action.kind == "W" else self._in_flight.pop(action.microbatch).or_zeros(None)
 
     @property
-    def learns(self) -> bool:
+    def trainable(self) -> bool:
         """Whether the module has parameters that require a gradient."""
         parameters = self._module.parameters() if isinstance(self._module, nn.Module) else ()
         return any(parameter.requires_grad for parameter in parameters)

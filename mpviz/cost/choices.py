@@ -1,6 +1,6 @@
 """Which layout: all that fit a cluster, priced at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,6 +96,20 @@ class Layouts:
             same &= self.columns[name] == size
         return np.flatnonzero(same)
 
+    def among(self, **sizes: int) -> "Layouts":
+        """Return only the rows of the given sizes: ``among(cp=1)``.
+
+        Raises
+        ------
+        ValueError
+            When there is none.
+        """
+        kept = self.where(**sizes)
+        if not kept.size:
+            raise ValueError(f"no layout that fits has {_said(sizes)}")
+        columns = {name: column[kept] for name, column in self.columns.items()}
+        return replace(self, columns=columns, memory=self.memory[kept], seconds=self.seconds[kept])
+
     def place(self, *axes: str, **sizes: int) -> tuple[int, int, float]:
         """Return which place a choice takes among all, and by how much the first is faster.
 
@@ -118,7 +132,7 @@ class Layouts:
         """
         found = self.where(**sizes)
         if not found.size:
-            raise ValueError(f"no layout that fits has {sizes}")
+            raise ValueError(f"no layout that fits has {_said(sizes)}")
         kinds = np.stack([self.columns[axis] for axis in axes or tuple(sizes)])
         first = np.sort(np.unique(kinds, axis=1, return_index=True)[1])
         here = int((first <= found[0]).sum())
@@ -204,6 +218,10 @@ GPU, 89 GB more than 72 GB (80 GB less the reserve); with 8 B200 it fits: 161 GB
         cluster,
         training,
     )
+
+
+def _said(sizes: Mapping[str, int]) -> str:
+    return " ".join(f"{name}={size}" for name, size in sizes.items())
 
 
 # ---- which there are

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from ..layout import ParallelLayout
 from .alpha_beta import seconds_of
 from .architecture import Model
@@ -223,8 +221,8 @@ def collectives(
     yield Collective("cp", "layers", "all_gather", times, gathered, split.cp)
     yield Collective("cp", "layers", "reduce_scatter", times, gathered, split.cp)
     dense, experts = rank_parameters(model, split, held)
-    if np.all(split.ep == 1) and np.all(split.etp == split.tp):  # no expert grid
-        dense, experts = dense + experts, 0 * experts
+    one_grid = 1 * ((split.ep == 1) & (split.etp == split.tp))  # experts' copies are those of dp
+    dense, experts = dense + one_grid * experts, (1 - one_grid) * experts
     yield from _of_gradients("dp-cp", dense, split.share, training, many)
     cut = training.sequence_parallel or training.scatter_gather
     boundary = whole / (split.tp if cut else 1)

@@ -32,7 +32,9 @@ def rows():
         )
     for name, some in (("A100", A100), ("H100", H100)):
         errors = [abs(row.error) for row in some]
-        print(f"{name}: {len(some)} rows, median {median(errors):.1f} %, at most {max(errors):.1f} %")
+        print(
+            f"{name}: {len(some)} rows, median {median(errors):.1f} %, at most {max(errors):.1f} %"
+        )
 
 
 def speed():

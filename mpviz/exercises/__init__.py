@@ -25,7 +25,6 @@ from .lesson05 import backward_of_g, bytes_of_a_layer, rows_first
 from .lesson06 import bubble_in_percent, exchange, plan_by_hand, warm_up
 from .lesson07 import bucket_in_a_hook, repaired_loop, uneven_batches, zero_1_step
 from .lesson08 import bytes_of_a_step, residual_mask, tied_sum, wrong_seed
-from .lesson08b import stored_apart
 from .verdict import Verdict
 
 __all__ = [
@@ -54,7 +53,6 @@ __all__ = [
     "ring_bytes",
     "rows_first",
     "same_parameters",
-    "stored_apart",
     "sum_on_rank_five",
     "tied_sum",
     "time_in_pieces",

@@ -12,7 +12,7 @@ from .architecture import Model
 from .cluster import MACHINES, Cluster
 from .in_flight import held_at_once
 from .memory import RESERVE, parts_of_rank
-from .options import RECOMPUTE, Held, Split, Training, can_be_dealt, dealt, nodes_spanned
+from .options import RECOMPUTE, LayersHeld, Split, Training, can_be_dealt, dealt, nodes_spanned
 from .step import times
 
 Column = NDArray[np.int64]
@@ -310,7 +310,7 @@ def _split(model: Model, cluster: Cluster, table: Table) -> Split:
     return Split(*sizes, nodes, *ways)
 
 
-def _some_ranks(model: Model, split: Split) -> Iterator[tuple[Held, Column]]:
+def _some_ranks(model: Model, split: Split) -> Iterator[tuple[LayersHeld, Column]]:
     """Yield what some pipeline ranks hold, and which they are: no other holds more.
 
     These are the first, the last, and of those between the first that has no dense layer.
@@ -321,20 +321,20 @@ def _some_ranks(model: Model, split: Split) -> Iterator[tuple[Held, Column]]:
     yield _held(model, split, split.pp - 1), split.pp - 1
 
 
-def _held(model: Model, split: Split, rank: Column) -> Held:
+def _held(model: Model, split: Split, rank: Column) -> LayersHeld:
     """Return what a pipeline rank of each row holds."""
     each, at_first, at_last = dealt(model.layers, split.pp * split.chunks)
     first, last = 1 * (rank == 0), 1 * (rank == split.pp - 1)
     layers = each * split.chunks - first * at_first - last * at_last
     if not model.experts:
-        return Held(layers, 0 * layers, first, last)
+        return LayersHeld(layers, 0 * layers, first, last)
     dense = 0 * layers
     for chunk in range(model.dense_layers):  # a stage has a layer, or more
         stage = chunk * split.pp + rank
         start = stage * each - at_first * (stage > 0)
         size = each - at_first * (stage == 0)
         dense = dense + np.clip(model.dense_layers - start, 0, size) * (chunk < split.chunks)
-    return Held(dense, layers - dense, first, last)
+    return LayersHeld(dense, layers - dense, first, last)
 
 
 def _peak(model: Model, cluster: Cluster, training: Training, table: Table) -> NDArray[np.float64]:

@@ -133,6 +133,26 @@ def test_what_hides_and_what_shrinks():
     )
 
 
+def test_gradients_of_experts_are_summed_once():
+    model, cluster = replace(MODELS["Mixtral 8x7B"], gpu="H100"), Cluster(16)
+    took = step(model, cluster.layout(), cluster)
+    one = cost.all_reduce_seconds(4 * model.parameters, 16, 2)
+    assert took.parts["dp"] == pytest.approx(one)
+
+
+def test_what_is_gathered_again_while_a_product_runs_is_not_waited_for():
+    way = Training(sequence_parallel=True)
+    took, parts = step(GPT, EIGHT, CLUSTER, way), cost.traffic(GPT, EIGHT, way, stage=3)
+    links = {"inside": cost.NVLINK_A100, "between": cost.NETWORK_A100}
+    size = 2 * GPT.sequence * GPT.hidden
+    both = cost.all_gather_seconds(size, 8, **links)  # a reduce-scatter takes as long
+    many = GPT.batch // EIGHT.dp
+    layers = GPT.layers // 8 * many
+    assert parts["tp"].seconds == pytest.approx(layers * 10 * both, rel=1e-3)
+    # The last rank, which is the slowest, has the output layer: 3 more, and the loss.
+    assert took.parts["tp"] == pytest.approx((layers * 8 + 3 * many) * both, rel=0.01)
+
+
 def test_a_group_that_leaves_its_node_takes_longer():
     wide = CLUSTER.layout(tp=16, pp=8)
     near, far = (step(GPT, layout, CLUSTER, Training()) for layout in (EIGHT, wide))

@@ -10,10 +10,6 @@ from mpviz import cost
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
-_B200 = cost.Machine("B200", cost.NVLINK_GB200, cost.NETWORK)
-_H200 = cost.Machine("H200", cost.NVLINK, cost.NETWORK)
-_MACHINES = {**cost.MACHINES, "H200": _H200, "B200": _B200}
-
 _TABLES = "stas00/ml-engineering, network/README.md (0cc3de50)"
 _SWEEP = "stas00/ml-engineering, network/benchmarks/README.md (0cc3de50)"
 _OLDER = "stas00/ml-engineering, network/benchmarks/results/all-reduce-8xH200.md (c53741b8)"
@@ -79,7 +75,7 @@ class Row:
     @property
     def modelled(self) -> float:
         """Seconds."""
-        machine = _MACHINES[self.gpu]
+        machine = cost.MACHINES[self.gpu]
         seconds = cost.all_reduce_seconds if self.what == "all-reduce" else cost.all_gather_seconds
         links = {"inside": machine.inside, "between": machine.between}
         return seconds(self.size, self.ranks, self.nodes, **links)

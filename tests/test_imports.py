@@ -16,7 +16,8 @@ HEAVY = {"IPython", "anywidget", "cloudpickle", "ipywidgets", "matplotlib", "tor
 # Each room: the rooms that it may import, and the heavy packages. A room without heavy packages
 # is held to numpy and the standard library.
 WHO = {"_checks", "names", "rankgrid", "layout"}
-PURE = WHO | {"presets", "shards", "schedule", "timeline", "cost"}
+WHEN = WHO | {"shards", "schedule", "timeline"}
+PURE = WHEN | {"cost", "presets"}
 ROOMS = {
     "": (set(), set()),
     "_doctor": (set(), set()),
@@ -24,13 +25,13 @@ ROOMS = {
     "names": ({"_checks"}, set()),
     "rankgrid": (set(), set()),
     "layout": (WHO, set()),
-    "presets": (WHO, set()),
     "fitting": (WHO, set()),
     "waits": (set(), set()),
     "shards": (WHO, set()),
     "schedule": (WHO | {"shards"}, set()),
     "timeline": (WHO | {"shards", "schedule"}, set()),
-    "cost": (PURE, set()),
+    "cost": (WHEN, set()),
+    "presets": (PURE, set()),
     "exercises": (PURE, set()),
     "draw": (PURE, {"matplotlib"}),
     "explore": (PURE | {"fitting", "draw"}, HEAVY - {"torch", "cloudpickle"}),

@@ -3,7 +3,8 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from mpviz import TP_PP_DP_ORDER, ParallelLayout, cost, presets
-from mpviz.presets import LLAMA3_405B, MEGATRON_TABLE_1, Model, Preset
+from mpviz.cost import Model
+from mpviz.presets import LLAMA3_405B, MEGATRON_TABLE_1, Preset
 from mpviz.shards import layers_of
 
 # Narayanan et al. 2021, Table 1, copied by hand a second time:

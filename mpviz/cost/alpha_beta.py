@@ -6,11 +6,17 @@ NVLink SHARP, where the switches add; the extra bandwidth of a tree over exactly
 messages below a megabyte, which are faster than it says.
 """
 
-from math import isfinite, log2
+from math import isfinite
 from numbers import Real
+from typing import Any
+
+import numpy as np
 
 from .._checks import whole_number
 from .links import LAUNCH_SECONDS, NETWORK, NVLINK, Link
+
+Number = Any
+"""A number, or an array of them."""
 
 
 def all_reduce_seconds(
@@ -53,11 +59,8 @@ def all_reduce_seconds(
     >>> [f"{1000 * all_reduce_seconds(1e9, 8 * nodes, nodes):.2f} ms" for nodes in (1, 2, 4)]
     ['4.84 ms', '5.25 ms', '5.50 ms']
     """
-    sent = _ring_share(ranks, nodes) * _bytes(size)
-    if ranks == 1:
-        return 0.0
-    steps = min(latency(ranks, nodes, inside, between) for latency in (ring_latency, tree_latency))
-    return LAUNCH_SECONDS + 2 * steps + 2 * sent / _ring_bandwidth(ranks, nodes, inside, between)
+    _on_one(ranks, nodes)
+    return float(seconds_of("all_reduce", _bytes(size), ranks, nodes, inside, between))
 
 
 def all_gather_seconds(
@@ -74,11 +77,8 @@ def all_gather_seconds(
     >>> f"{1000 * all_gather_seconds(1e9, ranks=2, nodes=2):.1f} ms"
     '10.9 ms'
     """
-    sent = _ring_share(ranks, nodes) * _bytes(size)
-    if ranks == 1:
-        return 0.0
-    steps = ring_latency(ranks, nodes, inside, between)
-    return LAUNCH_SECONDS + steps + sent / _ring_bandwidth(ranks, nodes, inside, between)
+    _on_one(ranks, nodes)
+    return float(seconds_of("all_gather", _bytes(size), ranks, nodes, inside, between))
 
 
 def all_to_all_seconds(
@@ -96,14 +96,8 @@ def all_to_all_seconds(
     >>> f"{1000 * all_to_all_seconds(1e9, ranks=64, nodes=8):.1f} ms"
     '19.1 ms'
     """
-    here, size = _on_one(ranks, nodes), _bytes(size)
-    if ranks == 1:
-        return 0.0
-    latency = (here > 1) * inside.latency + (nodes > 1) * between.latency
-    near, far = (here - 1) / ranks, 1 - here / ranks
-    return (
-        LAUNCH_SECONDS + latency + max(near * size / inside.reached, far * size / between.reached)
-    )
+    _on_one(ranks, nodes)
+    return float(seconds_of("all_to_all", _bytes(size), ranks, nodes, inside, between))
 
 
 def message_seconds(size: float, link: Link) -> float:
@@ -131,7 +125,7 @@ def ring_latency(
     ['13 µs', '161 µs', '12585 µs']
     """
     _on_one(ranks, nodes)
-    return (ranks - nodes) * inside.latency + (nodes - 1) * between.latency
+    return float(_ring_steps(ranks, nodes, inside, between))
 
 
 def tree_latency(
@@ -147,20 +141,55 @@ def tree_latency(
     >>> [f"{1e6 * tree_latency(8 * nodes, nodes):.0f} µs" for nodes in (1, 4, 256)]
     ['13 µs', '85 µs', '301 µs']
     """
-    return (_on_one(ranks, nodes) - 1) * inside.latency + log2(nodes) * between.latency
-
-
-def _ring_share(ranks: int, nodes: int) -> float:
-    """Return the part of a tensor that passes over each link in one round of a ring."""
     _on_one(ranks, nodes)
-    return (ranks - 1) / ranks
+    return float(_tree_steps(ranks, nodes, inside, between))
 
 
-def _ring_bandwidth(ranks: int, nodes: int, inside: Link, between: Link) -> float:
-    """Return the bytes per second of the rings, each through every rank: the slowest link's."""
-    if nodes == 1:
-        return inside.reached
-    return min(inside.reached, ranks / nodes * between.reached)
+def seconds_of(
+    operation: str, size: Number, ranks: Number, nodes: Number, inside: Link, between: Link
+) -> Number:
+    """Return the time of a collective, or of many at once: each number may be an array.
+
+    Parameters
+    ----------
+    operation : {"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "message"}
+        Which. The others are documented at the functions that are called like them.
+    size, ranks, nodes : float or ndarray
+        As there. A group of one takes no time.
+    inside, between : Link
+        As there.
+    """
+    if operation == "message":
+        latency = np.where(nodes > 1, between.latency, inside.latency)
+        took = latency + size / np.where(nodes > 1, between.reached, inside.reached)
+    elif operation == "all_to_all":
+        took = _all_to_all(size, ranks, nodes, inside, between)
+    else:
+        sent = (ranks - 1) / ranks * size
+        # The slowest link's, of rings through every rank: k of them share the k ports of a node.
+        through = np.minimum(inside.reached, ranks / nodes * between.reached)
+        bandwidth = np.where(nodes > 1, through, inside.reached)
+        steps = _ring_steps(ranks, nodes, inside, between)
+        took = steps + sent / bandwidth
+        if operation == "all_reduce":
+            tree = _tree_steps(ranks, nodes, inside, between)
+            took = 2 * np.minimum(steps, tree) + 2 * sent / bandwidth
+    return np.where(ranks > 1, LAUNCH_SECONDS + took, 0.0)[()]
+
+
+def _all_to_all(size: Number, ranks: Number, nodes: Number, inside: Link, between: Link) -> Number:
+    here = ranks / nodes
+    latency = (here > 1) * inside.latency + (nodes > 1) * between.latency
+    near, far = (here - 1) / ranks, 1 - here / ranks
+    return latency + np.maximum(near * size / inside.reached, far * size / between.reached)
+
+
+def _ring_steps(ranks: Number, nodes: Number, inside: Link, between: Link) -> Number:
+    return (ranks - nodes) * inside.latency + (nodes - 1) * between.latency
+
+
+def _tree_steps(ranks: Number, nodes: Number, inside: Link, between: Link) -> Number:
+    return (ranks / nodes - 1) * inside.latency + np.log2(nodes) * between.latency
 
 
 def _on_one(ranks: int, nodes: int) -> float:

@@ -1,17 +1,49 @@
 """What each kind of group carries in one training step, and how long that takes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from ..layout import ParallelLayout
-from ..presets import Model
-from .alpha_beta import all_gather_seconds, all_reduce_seconds, all_to_all_seconds, message_seconds
-from .links import Link, Machine, machine_for
+from .alpha_beta import seconds_of
+from .architecture import Model
+from .cluster import Machine, machine_for
+from .memory import rank_parameters
+from .options import RECOMPUTE, Held, Number, Split, Training, held_by_ranks, spread
 
-_ACTIVATION, _GRADIENT = 2, 4
-"""Bytes of a number: bf16, and fp32, in which Megatron sums gradients."""
+
+class Collective(NamedTuple):
+    """Collectives of one size, or messages, that a rank takes part in, in one step.
+
+    Attributes
+    ----------
+    kind : str
+        Of the groups, as in `ParallelLayout.groups`.
+    what : str
+        What for: ``"layers"``, ``"embedding"``, ``"loss"``, ``"gradients"`` …
+    operation : str
+        ``"all_reduce"``, ``"all_gather"``, ``"reduce_scatter"``, ``"all_to_all"``, ``"message"``.
+    count : float
+        How many; an average where layers or sequences do not divide evenly.
+    size : float
+        Bytes of the whole tensor: what each rank holds before it is scattered, or once gathered.
+    ranks : int
+        Of the group.
+    """
+
+    kind: str
+    what: str
+    operation: str
+    count: Number
+    size: Number
+    ranks: Number
+
+    @property
+    def put(self) -> Number:
+        """Bytes that a rank hands to all of them: to an all-gather its part."""
+        return self.count * self.size / (self.ranks if self.operation == "all_gather" else 1)
 
 
 @dataclass(frozen=True)
@@ -22,52 +54,78 @@ class Traffic:
     ----------
     kind : str
         Of the groups, as in `ParallelLayout.groups`.
-    count : float
-        Collectives, or messages sent, in a step; an average where layers or sequences do not
-        divide evenly.
-    size : float
-        Bytes of each.
+    parts : tuple of Collective
+        In which collectives.
     seconds : float
         For all, one after the other, in the group that is spread over most nodes.
+    crosses : bool
+        Whether any such group leaves its node.
     """
 
     kind: str
-    count: float
-    size: float
+    parts: tuple[Collective, ...]
     seconds: float
+    crosses: bool
+
+    @property
+    def count(self) -> float:
+        """Collectives, or messages sent, in a step."""
+        return float(sum(part.count for part in self.parts))
+
+    @property
+    def size(self) -> float:
+        """Bytes of each; the mean, where they differ."""
+        return self.bytes / self.count if self.count else 0.0
 
     @property
     def bytes(self) -> float:
-        """Bytes of all."""
-        return self.count * self.size
+        """Bytes of all their tensors."""
+        return float(sum(part.count * part.size for part in self.parts))
+
+    @property
+    def put(self) -> float:
+        """Bytes that a rank hands to them; less than `bytes` where it has a part of a tensor."""
+        return float(sum(part.put for part in self.parts))
 
 
 def traffic(
-    layout: ParallelLayout, model: Model, machine: Machine | None = None
+    model: Model,
+    layout: ParallelLayout,
+    training: Training | None = None,
+    *,
+    machine: Machine | None = None,
+    stage: int | None = None,
 ) -> dict[str, Traffic]:
-    """Return what a rank of a middle stage communicates in one step, by kind of group.
-
-    Microbatches of one sequence; activations in bf16, gradients summed in fp32. Without sequence
-    parallelism and distributed optimizer, which send the same in other collectives, and without
-    Megatron's scatter/gather, which divides messages of pp by tp.
+    """Return what a rank communicates in one step, by kind of group.
 
     - tp: 4 all-reduces a layer and microbatch, of sequence × hidden size numbers (Shoeybi et al.
-      2019, arXiv 1909.08053, section 3);
+      2019, arXiv 1909.08053, section 3); with sequence parallelism 6 all-gathers and 4
+      reduce-scatters, since what was gathered in forward is gathered once more in backward. At
+      the ends the words, and the loss: three numbers a token;
     - cp: an all-gather of keys and values, and a reduce-scatter of their gradients, as in
       Llama 3 (arXiv 2407.21783, section 3.3.2);
-    - dp, or dp-cp: one all-reduce of the gradients, and edp: one of the experts';
-    - pp: a message forward and one backward for each microbatch;
+    - dp, or dp-cp: one all-reduce of the gradients, and edp: one of the experts'; with ZeRO a
+      reduce-scatter of gradients and an all-gather of weights, with stage 3 two;
+    - pp: a message forward and one backward for each microbatch and stage;
+    - embedding: the gradients of tied words, once;
     - ep: 4 all-to-alls a layer and microbatch: tokens to their experts and back, and again in
       backward.
 
+    The norm of the gradient, a number, is not counted, nor what a message says of its shape, nor
+    the all-gather within the node that follows a message that was scattered.
+
     Parameters
     ----------
-    layout : ParallelLayout
-        Who is who.
     model : Model
         What is trained. A model without experts sends nothing along ep and edp.
+    layout : ParallelLayout
+        Who is who.
+    training : Training, optional
+        How; by default microbatches of one sequence, without sequence parallelism and ZeRO.
     machine : Machine, optional
         What connects the GPUs; that of ``model.gpu`` if not given (see `machine_for`).
+    stage : int, optional
+        Of which pipeline rank; if not given, of one in the middle, with an average of layers.
 
     Examples
     --------
@@ -75,68 +133,166 @@ def traffic(
 
     >>> from mpviz import presets
     >>> run = presets.MEGATRON_TABLE_1["145.6B"]
-    >>> for kind, part in traffic(run.layout, run.model).items():
+    >>> for kind, part in traffic(run.model, run.layout).items():
     ...     print(f"{kind}: {part.count:,.0f} × {part.size / 1e6:,.0f} MB")
     tp: 3,840 × 50 MB
-    dp: 1 × 9,060 MB
+    dp: 1 × 9,063 MB
     pp: 192 × 50 MB
     """
+    training = training or Training()
     machine = machine or machine_for(model.gpu, layout.gpus_per_node)
+    split = Split.of(model, layout, training)
+    parts: dict[str, list[Collective]] = {}
+    for part in collectives(model, split, training, *_rank(model, layout, training, stage)):
+        if part.count and part.ranks > 1:
+            parts.setdefault(part.kind, []).append(part)
+    shown = {kind: kind for kind in _kinds(layout) if kind in parts or kind in _ALWAYS}
+    shown = {"dp" if kind == "dp-cp" and layout.cp == 1 else kind: kind for kind in shown}
     return {
-        kind: _timed(layout, machine, kind, count, size, seconds)
-        for kind, count, size, seconds in _parts(layout, model)
+        name: _timed(layout, machine, name, tuple(parts.get(kind, ())))
+        for name, kind in shown.items()
     }
 
 
-Seconds = Callable[..., float]
+_ALWAYS = ("tp", "dp-cp", "pp", "ep", "edp")
 
 
-def _parts(layout: ParallelLayout, model: Model) -> Iterator[tuple[str, float, float, Seconds]]:
-    """Yield each kind of group with how many collectives, of how many bytes, and their time."""
-    tp, cp, pp = layout.tp, layout.cp, layout.pp
-    layers, sequences = model.layers / pp, max(1, model.batch / layout.dp)
-    tokens = model.sequence / cp
-    activations = _ACTIVATION * tokens * model.hidden
-    yield "tp", 4 * layers * sequences, activations, all_reduce_seconds
-    if cp > 1:
-        # Of the whole sequence; a head of keys and values is never cut.
-        gathered = _ACTIVATION * model.sequence * model.kv_width / min(tp, model.kv_heads)
-        yield "cp", 2 * layers * sequences, gathered, all_gather_seconds
-    dense, experts = _gradients(layout, model)
-    yield "dp-cp" if cp > 1 else "dp", 1, dense, all_reduce_seconds
-    yield "pp", (2 if pp > 2 else 1) * sequences, activations, _message
-    if layout.has_experts:
-        routed = 4 * model.expert_layers / pp * sequences
-        yield (
-            "ep",
-            routed,
-            _ACTIVATION * tokens / tp * model.top_k * model.hidden,
-            all_to_all_seconds,
-        )
-        yield "edp", min(1, model.expert_layers), experts, all_reduce_seconds
-
-
-def _gradients(layout: ParallelLayout, model: Model) -> tuple[float, float]:
-    """Return the bytes of a rank's gradients: of all that dp sums, and of what edp sums."""
-    dense = model.layers * model.layer_parameters / (layout.tp * layout.pp)
-    experts = model.expert_layers * model.expert_parameters / layout.pp
-    if not layout.has_experts:
-        return _GRADIENT * (dense + experts / layout.tp), 0
-    return _GRADIENT * dense, _GRADIENT * experts / (layout.etp * layout.ep)
+def _kinds(layout: ParallelLayout) -> list[str]:
+    kinds = ["tp", "cp", "dp-cp", "pp", "embedding"]
+    return [*kinds, "ep", "edp"] if layout.has_experts else kinds
 
 
 def _timed(
-    layout: ParallelLayout, machine: Machine, kind: str, count: float, size: float, seconds: Seconds
+    layout: ParallelLayout, machine: Machine, kind: str, parts: tuple[Collective, ...]
 ) -> Traffic:
-    groups = layout.groups(kind)
-    if groups.size == 1 or not count:
-        return Traffic(kind, 0, 0, 0)
-    nodes = np.sort(layout.node(groups.ranks), axis=1)
-    most = 1 + int((np.diff(nodes, axis=1) > 0).sum(axis=1).max(initial=0))
-    links = {"inside": machine.inside, "between": machine.between}
-    return Traffic(kind, count, size, count * seconds(size, groups.size, most, **links))
+    if not parts:
+        return Traffic(kind, (), 0.0, False)
+    nodes = spread(layout, kind)
+    seconds = sum(part.count * seconds_on(machine, part, nodes) for part in parts)
+    named = tuple(part._replace(kind=kind) for part in parts)
+    return Traffic(kind, named, float(seconds), nodes > 1)
 
 
-def _message(size: float, ranks: int, nodes: int, *, inside: Link, between: Link) -> float:
-    """Return the time of a message to the next stage: over the network, if any pair needs it."""
-    return message_seconds(size, between if nodes > 1 else inside)
+def seconds_on(machine: Machine, part: Collective, nodes: Number) -> Number:
+    """Return the time of one of the collectives."""
+    links = machine.inside, machine.between
+    return seconds_of(part.operation, part.size, part.ranks, nodes, *links)
+
+
+def _rank(
+    model: Model, layout: ParallelLayout, training: Training, stage: int | None
+) -> tuple[Held, Number]:
+    """Return what a pipeline rank holds, and how many messages it sends for a microbatch."""
+    pp, v = layout.pp, training.chunks
+    if stage is None:
+        dense = (model.layers - model.expert_layers) / pp
+        sent = 2 if pp > 2 or v > 1 else 1
+        return Held(dense, model.expert_layers / pp, 0, 0), sent * v * (pp > 1)
+    every = held_by_ranks(model, pp, training)
+    if not 0 <= stage < pp:
+        raise ValueError(f"stage must be a pipeline rank 0 … {pp - 1}, got {stage}")
+    columns = (every.dense, every.experts, every.first, every.last)
+    held = Held(*(int(column[stage]) for column in columns))
+    if training.schedule == "zb-v":
+        return held, (2 * v - 2 * (stage == 0) - (stage == pp - 1) * 2) * (pp > 1)
+    return held, (2 * v - held.first - held.last) * (pp > 1)
+
+
+def collectives(
+    model: Model, split: Split, training: Training, held: Held, sent: Number
+) -> Iterator[Collective]:
+    """Yield all that a rank takes part in, where each number may be an array.
+
+    Parameters
+    ----------
+    model, split, training
+        What is trained, and how.
+    held : Held
+        What the rank holds.
+    sent : int
+        Messages for a microbatch.
+    """
+    e, many = training.each.weights, split.microbatches
+    tokens = split.microbatch * model.sequence / split.cp
+    whole = e * tokens * model.hidden
+    yield from _of_tp(model, split, training, held)
+    # Of the whole sequence; a head of keys and values is never cut.
+    heads = model.kv_width / (split.tp if model.latent else _least(split.tp, model.kv_heads))
+    gathered = e * tokens * split.cp * heads
+    times = held.layers * many
+    yield Collective("cp", "layers", "all_gather", times, gathered, split.cp)
+    yield Collective("cp", "layers", "reduce_scatter", times, gathered, split.cp)
+    dense, experts = rank_parameters(model, split, held)
+    if np.all(split.ep == 1) and np.all(split.etp == split.tp):  # no expert grid
+        dense, experts = dense + experts, 0 * experts
+    yield from _of_gradients("dp-cp", dense, split.share, training, many)
+    cut = training.sequence_parallel or training.scatter_gather
+    boundary = whole / (split.tp if cut else 1)
+    yield Collective("pp", "stages", "message", sent * many, boundary, split.pp)
+    if model.tied and training.schedule != "zb-v":
+        words = training.each.gradients * model.vocabulary * model.hidden / split.tp
+        at = (held.first | held.last) * (split.pp > 1)
+        yield Collective("embedding", "words", "all_reduce", at, words, _least(split.pp, 2))
+    routed = 4 * held.experts * many
+    visits = model.top_k * whole / split.tp
+    yield Collective("ep", "tokens", "all_to_all", routed, visits, split.ep)
+    yield from _of_gradients("edp", experts, split.edp, training, many)
+
+
+def _of_tp(model: Model, split: Split, training: Training, held: Held) -> Iterator[Collective]:
+    """Yield what tensor parallelism sends for activations, and once for gradients."""
+    e, t, many = training.each.weights, split.tp, split.microbatches
+    tokens = split.microbatch * model.sequence / split.cp
+    whole = e * tokens * model.hidden
+    again = 1 + (split.recompute == RECOMPUTE.index("full"))  # forwards
+    layers, ends = held.layers * many, (held.first + held.last) * many
+    if training.sequence_parallel:
+        yield Collective("tp", "layers", "all_gather", layers * 2 * again, whole, t)
+        yield Collective("tp", "layers", "all_gather", layers * 2, whole, t)
+        yield Collective("tp", "weights", "all_gather", layers * 2, whole, t)
+        yield Collective("tp", "layers", "reduce_scatter", layers * 2 * again, whole, t)
+        yield Collective("tp", "layers", "reduce_scatter", layers * 2, whole, t)
+        yield Collective("tp", "ends", "all_gather", ends + held.last * many, whole, t)
+        yield Collective("tp", "ends", "reduce_scatter", ends, whole, t)
+        once = training.each.gradients * _seen_in_part(model, held)
+        yield Collective("tp", "norms", "all_reduce", 1, once, t)
+    else:
+        yield Collective("tp", "layers", "all_reduce", layers * 2 * (1 + again), whole, t)
+        yield Collective("tp", "ends", "all_reduce", ends, whole, t)
+    numbers = max(4, e) * tokens
+    yield Collective("tp", "loss", "all_reduce", held.last * many, numbers, t)
+    yield Collective("tp", "loss", "all_reduce", held.last * many, 2 * numbers, t)
+
+
+def _seen_in_part(model: Model, held: Held) -> Number:
+    """Return the parameters that are whole on each rank of tp, but see its tokens alone."""
+    places = model.ends[0] - model.vocabulary * model.hidden
+    routers = held.experts * model.router
+    return (
+        held.layers * model.layer_whole
+        + routers
+        + held.first * places
+        + (held.last * model.norm_size)
+    )
+
+
+def _of_gradients(
+    kind: str, parameters: Number, ranks: Number, training: Training, many: Number
+) -> Iterator[Collective]:
+    """Yield how gradients are summed, and weights gathered: once a step; see `zero`."""
+    each = training.each
+    some = 1 * (parameters > 0)
+    if not training.zero:
+        size = each.gradients * parameters
+        yield Collective(kind, "gradients", "all_reduce", some, size, ranks)
+        return
+    scattered = many if training.zero == 3 else 1
+    gathered = 2 * many if training.zero == 3 else 1
+    size = each.gradients * parameters
+    yield Collective(kind, "gradients", "reduce_scatter", some * scattered, size, ranks)
+    size = each.weights * parameters
+    yield Collective(kind, "weights", "all_gather", some * gathered, size, ranks)
+
+
+def _least(one: Number, other: Number) -> Number:
+    return one * (one < other) + other * (one >= other)

@@ -10,14 +10,18 @@
 - `traffic`: who sent how much to whom;
 - `collective`: a collective step by step: who holds which chunk, who sends what to whom;
 - `timeline`, `timelines`: who did what when; of a pipeline, its chart;
+- `step`: a recorded step of training, a colour for each kind of group;
+- `curves`: a value of each step of a training;
 - `memory`, `owned`, `backward`: what a rank holds, what it owns, what hides what;
 - `product`, `block`: matrices cut over tensor-parallel ranks, and the layer they are in.
 """
 
 from .canvas.picture import Picture
 from .charts.bars import memory
+from .charts.curves import curves
 from .charts.overlap import backward
 from .charts.ownership import owned
+from .gantt.lanes import step
 from .gantt.timelines import timeline, timelines
 from .grids.chunks import collective
 from .grids.cut_model import pieces
@@ -35,6 +39,7 @@ __all__ = [
     "cluster",
     "collective",
     "compare",
+    "curves",
     "grid",
     "groups",
     "memory",
@@ -42,6 +47,7 @@ __all__ = [
     "owned",
     "pieces",
     "product",
+    "step",
     "timeline",
     "timelines",
     "traffic",

@@ -63,7 +63,7 @@ class CollectiveExplorer(Explorer):
         summary = f"{plan}: after step {step} of {len(plan.steps)}"
         return View(picture, summary, table(plan, step), _NOTE, plan)
 
-    def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
+    def _fixes(self, settings: Settings, moved: str) -> list[Fix]:
         here = settings["ranks"]
         several: dict[str, list[Any]] = {
             "step": [_last(settings)],

@@ -59,7 +59,7 @@ class OrderExplorer(Explorer):
         table = words.comparison(left, right)
         return View(picture, str(left), table, words.COMPARED, (left, right))
 
-    def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
+    def _fixes(self, settings: Settings, moved: str) -> list[Fix]:
         for side in ("left", "right"):
             try:
                 layout_of(settings, order=side)

@@ -8,6 +8,7 @@ widget for all of them, because then a move is one message there and one back.
 import base64
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from math import isfinite
@@ -29,6 +30,9 @@ _HERE = Path(__file__).parent
 SCRIPT = "\n".join(
     (_HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("canvas", "recorded", "panel")
 )
+_DEEPEST = 12
+"""Moves within one another: who observes a move may make the next one, but not for ever."""
+
 STYLE = (_HERE / "panel.css").read_text(encoding="utf-8")
 
 
@@ -161,6 +165,7 @@ class Explorer(anywidget.AnyWidget):
         # A kernel may answer the page in one thread while it runs a cell in another. And who
         # observes a move may make the next one.
         self._turn = threading.RLock()
+        self._depth = 0
         self._start = dict(settings)
         self._kept: Mapping[str, Sequence[Any]] = {}
         view = self._viewed(settings)
@@ -192,7 +197,7 @@ class Explorer(anywidget.AnyWidget):
         """Return the settings with what follows from the change of one."""
         return settings
 
-    def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
+    def _fixes(self, settings: Settings, moved: str) -> list[Fix]:
         """Return the nearest settings that fit."""
         return []
 
@@ -262,7 +267,7 @@ class Explorer(anywidget.AnyWidget):
         return {name: value for name, value in now.items() if value != held[name]}
 
     def _move(self, changes: Mapping[str, Any]) -> None:
-        with self._turn:
+        with self._turn, self._nested(changes):
             before = self._state
             settings = dict(before.settings)
             for name, value in changes.items():
@@ -271,6 +276,21 @@ class Explorer(anywidget.AnyWidget):
                 self._state = self._tried(settings, moved=list(changes)[-1])
             view = self._state.view
             self._show(**(self._drawn(view) if view is not before.view else {}))
+
+    @contextmanager
+    def _nested(self, changes: Mapping[str, Any]) -> Iterator[None]:
+        """Raise where observers of a move make the next one, and that without end."""
+        if self._depth == _DEEPEST:
+            asked = ", ".join(f"{name}={value!r}" for name, value in changes.items())
+            raise ValueError(
+                f"{self._call}: observers move it again and again: {asked} is the "
+                f"move {_DEEPEST + 1} of one change; let them stop when nothing has changed"
+            )
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
 
     def _followed(self, settings: Settings, name: str, value: Any) -> Settings:
         """Return the settings after the change of one; nothing follows from nonsense."""
@@ -292,7 +312,7 @@ class Explorer(anywidget.AnyWidget):
         try:
             view = self._viewed(settings)
         except ValueError as error:
-            fixes = [*self._ways_out(settings, moved), back]
+            fixes = [*self._fixes(settings, moved), back]
             return replace(before, problem=str(error), fixes=fixes)
         return _State(settings, settings, view, before.controls)
 
@@ -343,7 +363,7 @@ class Explorer(anywidget.AnyWidget):
             try:
                 view = self._viewed(settings)
             except ValueError as error:
-                fixes = [fix.described() for fix in self._ways_in(settings, kept)]
+                fixes = [fix.described() for fix in self._recorded_fixes(settings, kept)]
                 yield {"problem": str(error), "fixes": fixes}
                 continue
             scene = view.picture.scene
@@ -366,11 +386,11 @@ class Explorer(anywidget.AnyWidget):
         controls = {each.name: each for each in self._controls(settings)}
         return [controls[name].narrowed(kept[name]).described() for name in kept]
 
-    def _ways_in(self, settings: Settings, kept: Mapping[str, Sequence[Any]]) -> list[Fix]:
+    def _recorded_fixes(self, settings: Settings, kept: Mapping[str, Sequence[Any]]) -> list[Fix]:
         """Return the ways out of settings that do not fit which a page without a kernel has."""
         return [
             fix
-            for fix in self._ways_out(settings, moved="")
+            for fix in self._fixes(settings, moved="")
             if all(value in kept.get(name, ()) for name, value in fix.changes.items())
         ]
 

@@ -105,7 +105,7 @@ class LayoutExplorer(Explorer):
     def _arguments(self, settings: Settings) -> Mapping[str, Any]:
         return {name: value for name, value in settings.items() if name != "preset"}
 
-    def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
+    def _fixes(self, settings: Settings, moved: str) -> list[Fix]:
         try:
             layout_of(settings)
         except ValueError:

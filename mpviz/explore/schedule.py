@@ -134,7 +134,7 @@ class ScheduleExplorer(Explorer):
         ignored = () if _KINDS[settings["kind"]].stages is None else ("chunks",)
         return {name: value for name, value in settings.items() if name not in ignored}
 
-    def _ways_out(self, settings: Settings, moved: str) -> list[Fix]:
+    def _fixes(self, settings: Settings, moved: str) -> list[Fix]:
         return [
             Fix(f"{_LABELS.get(name, name)} = {value}", {name: value})
             for name in sorted(_MOST, key=lambda name: name != moved)

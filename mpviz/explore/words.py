@@ -1,8 +1,8 @@
 """A layout in words: its groups, what leaves their node, and what a training step costs there."""
 
-from ..cost import machine_for, traffic
+from ..cost import Model, machine_for, traffic
 from ..layout import ParallelLayout
-from ..presets import EXAMPLE, Model
+from ..presets import EXAMPLE
 
 HEAD = ("groups", "size", "leave their node", "carry", "bytes a step", "takes")
 COMPARED = "⇄: groups whose members are on several nodes."
@@ -32,7 +32,7 @@ def table(layout: ParallelLayout, model: Model = EXAMPLE) -> list[tuple[str, ...
     4 pp | 4 | ⇄ all 4 | activations, one stage on | 34 GB: 512 × 67 MB | 0.77 s
     """
     rows: list[tuple[str, ...]] = [HEAD]
-    for kind, part in traffic(layout, model).items():
+    for kind, part in traffic(model, layout).items():
         groups = layout.groups(kind)
         crossing = int(layout.crosses(groups).sum())
         carried = _CARRIED[kind] if part.count else "nothing"

@@ -7,12 +7,14 @@ notebook and under ``torchrun`` on many machines.
 - `tensor`: `ColumnParallelLinear`, `RowParallelLinear`;
 - `transformer`: `ParallelMLP`, `ParallelAttention`;
 - `reference`: `MLP`, `SelfAttention`: the same on one process;
-- `vocab`: `VocabParallelEmbedding`, `vocab_parallel_cross_entropy`;
-- `data`: `DistributedDataParallel`, `copies_agree`;
-- `zero`: `DistributedOptimizer` and `fully_shard`: ZeRO 1, 2 and 3;
+- `vocab`: `VocabParallelEmbedding`, `masked_cross_entropy`;
+- `data`: `DistributedDataParallel`; `copies`: `copies_agree`;
+- `zero`: `DistributedOptimizer`: ZeRO 1 and 2; `fully_sharded`: `fully_shard`, ZeRO 3;
 - `optim`: `Adam`, and clipping by the norm of all gradients;
-- `gpt`: `GPT`, `gpt_stage`; `random`: the seeds of its dropout;
+- `gpt`: `GPT`, `gpt_stage`, of the `gpt_layers` that a `gpt_config` says; `random`: the seeds of
+  its dropout; `texts`: what it learns from;
 - `training`: `train_step`, and each of its lines;
+- `checkpoint`: save at one layout, load at another (imported by itself: it is torch's, and large);
 - `agreement`: ranks compare what they were given before they rely on it.
 
 Examples
@@ -36,16 +38,11 @@ from .collectives import (
     scatter_to_sequence_parallel_region,
     scatter_to_tensor_model_parallel_region,
 )
-from .data import DistributedDataParallel, copies_agree
-from .gpt import (
-    GPT,
-    MASKED,
-    GPTConfig,
-    gpt_stage,
-    masked_cross_entropy,
-    repeated_words,
-    sorted_words,
-)
+from .copies import copies_agree
+from .data import DistributedDataParallel
+from .fully_sharded import full_state_dict, fully_shard
+from .gpt import GPT, gpt_stage
+from .gpt_config import GPTConfig
 from .groups import ParallelState, RankGroups, init
 from .optim import Adam, clip_grad_norm
 from .random import RNGStatesTracker
@@ -55,6 +52,7 @@ from .tensor import (
     RowParallelLinear,
     reduce_sequence_parallel_gradients,
 )
+from .texts import repeated_words, sorted_words
 from .training import (
     Step,
     average_gradients,
@@ -63,8 +61,13 @@ from .training import (
     train_step,
 )
 from .transformer import ParallelAttention, ParallelMLP
-from .vocab import VocabParallelEmbedding, vocab_parallel_cross_entropy
-from .zero import DistributedOptimizer, full_state_dict, fully_shard, held_bytes
+from .vocab import (
+    MASKED,
+    VocabParallelEmbedding,
+    masked_cross_entropy,
+    vocab_parallel_cross_entropy,
+)
+from .zero import DistributedOptimizer, held_bytes
 
 __all__ = [
     "GPT",

@@ -94,7 +94,7 @@ def agreed(
         here = Awaited("agree", group)
         if not waiting(here, lambda: _same_everywhere(group, note, device)):
             notes = waiting(here, lambda: exchanged(group, note[:LONGEST], device))
-            raise ValueError(_disagreement(dist.get_process_group_ranks(group), notes))
+            raise ValueError(disagreement(dist.get_process_group_ranks(group), notes))
     if refusal:
         raise refusal
 
@@ -129,7 +129,7 @@ def exchanged(
     mine = torch.frombuffer(bytearray(text.ljust(_ROOM)), dtype=torch.uint8).to(device or "cpu")
     notes = [torch.empty_like(mine) for _ in range(group.size())]
     wait(group.allgather([notes], [mine]))
-    texts = [bytes(theirs.tolist()) for theirs in notes]
+    texts = [theirs.cpu().numpy().tobytes() for theirs in notes]
     if longer := [rank for rank, text in enumerate(texts) if not text.strip()]:
         raise ValueError(f"a note has {_ROOM} bytes; longer is that of {listed(longer, ' and ')}")
     return [json.loads(text) for text in texts]
@@ -162,10 +162,10 @@ def _same_everywhere(group: dist.ProcessGroup, note: str, device: torch.device) 
     return bool(highest == -lowest_negated)
 
 
-def _disagreement(ranks: list[int], notes: list[str]) -> str:
+def disagreement(ranks: list[int], notes: list[str]) -> str:
     """Say which ranks said what.
 
-    >>> _disagreement([0, 2, 4], ["4 float32", "6 float32", "4 float32"])
+    >>> disagreement([0, 2, 4], ["4 float32", "6 float32", "4 float32"])
     'the ranks of one group must agree, but ranks 0 and 4: 4 float32; rank 2: 6 float32'
     """
     who: dict[str, list[int]] = {}

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from .._checks import listed, whole_number
+
 
 class RNGStatesTracker:
     """Two streams of random numbers on each rank of a tensor-parallel group.
@@ -43,24 +45,40 @@ class RNGStatesTracker:
     """
 
     def __init__(self, seed: int, tp_rank: int = 0) -> None:
-        self.seed = seed
+        self.seed = whole_number("seed", seed, least=0)
         self.be_rank(tp_rank)
 
     def be_rank(self, tp_rank: int) -> None:
         """Begin both streams, as that rank of the group."""
+        whole_number("tp_rank", tp_rank, least=0)
         # 2718 is Megatron's.
         self.states = {"replicated": _state(self.seed), "cut": _state(self.seed + 2718 + tp_rank)}
+        self._drawn_from: str | None = None
 
     @contextmanager
     def fork(self, stream: str) -> Iterator[None]:
-        """Let torch draw from a stream within the block, and from its own again after it."""
-        outside = torch.get_rng_state()
+        """Let torch draw from a stream within the block, and from its own again after it.
+
+        Blocks may lie in each other: each number of a stream is drawn once.
+
+        Raises
+        ------
+        ValueError
+            When there is no such stream.
+        """
+        if stream not in self.states:
+            raise ValueError(f"the streams are {listed(self.states, ' and ')}, got {stream!r}")
+        around, outside = self._drawn_from, torch.get_rng_state()
+        if around is not None:
+            self.states[around] = outside
         torch.set_rng_state(self.states[stream])
+        self._drawn_from = stream
         try:
             yield
         finally:
             self.states[stream] = torch.get_rng_state()
-            torch.set_rng_state(outside)
+            torch.set_rng_state(outside if around is None else self.states[around])
+            self._drawn_from = around
 
 
 def _state(seed: int) -> Tensor:

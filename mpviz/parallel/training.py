@@ -4,31 +4,36 @@ Source: Megatron-LM ``megatron/core/distributed/finalize_model_grads.py`` and
 ``megatron/training/training.py`` (``train_step``).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from typing import Any, Protocol, runtime_checkable
-from zlib import crc32
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .._checks import divisors, listed
+from .._checks import listed
 from ..schedule import Plan
-from ..waits import Awaited, waiting
-from .agreement import LONGEST, agreed, described, exchanged
-from .gpt import GPT, MASKED, masked_cross_entropy
+from .agreement import agreed, described
+from .gpt import check_groups
 from .optim import clip_grad_norm
 from .pipeline import PipelineResult, execute
+from .step_checks import (
+    Groups,
+    Optimizer,
+    Stages,
+    check_dealt,
+    check_losses,
+    check_step,
+    everywhere,
+    gpt_of,
+    marks_of,
+)
 from .tensor import reduce_sequence_parallel_gradients
-from .vocab import check_words
-
-Groups = Mapping[str, dist.ProcessGroup]
-Stages = Mapping[int, nn.Module]
-"""This rank's stages by number: each a `GPT`, or a wrapper that has it as ``module``."""
+from .vocab import masked_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -48,16 +53,6 @@ class Step:
     loss: float
     gradient_norm: float
     run: PipelineResult
-
-
-class Optimizer(Protocol):
-    """What updates this rank's parameters: an `Adam`, or one of torch's."""
-
-    def step(self) -> object:
-        """Update the parameters from their gradients."""
-
-    def zero_grad(self) -> object:
-        """Forget the gradients."""
 
 
 @runtime_checkable
@@ -125,8 +120,12 @@ def train_step(
         norm = clip_grad_norm(list(stages.values()), max_norm, tp=groups["tp"], pp=groups["pp"])
         optimizer.step()
     """
-    check = partial(check_batch, tokens, targets, stages, plan, groups)
-    everywhere(groups, check, mark=_checksum(tokens, targets))
+    check_groups(groups, "tp", "pp", "dp", "dp-cp")
+    everywhere(
+        groups,
+        partial(check_step, tokens, targets, stages, plan, groups, optimizer, max_norm),
+        marks=marks_of(tokens, targets, stages, plan),
+    )
     optimizer.zero_grad()
     with gradients_kept(stages):
         run = execute(
@@ -164,7 +163,16 @@ def microbatches(batch: Tensor, plan: Plan, group: dist.ProcessGroup) -> list[Te
     Returns
     -------
     list of Tensor of shape (s, b)
+
+    Raises
+    ------
+    ValueError
+        When the batch cannot be dealt evenly.
     """
+    if not isinstance(batch, Tensor) or batch.ndim != 2:
+        got = described(batch) if isinstance(batch, Tensor) else f"{batch!r:.80}"
+        raise ValueError(f"a batch is a Tensor (sequence, batch), got {got}")
+    check_dealt(batch.shape[1], plan, group.size())
     mine = batch.chunk(group.size(), dim=1)[group.rank()]  # (s, microbatches × b)
     return list(mine.chunk(plan.microbatches, dim=1))  # each (s, b)
 
@@ -179,7 +187,10 @@ def reduce_embedding_gradients(stages: Stages, groups: Groups) -> None:
     both stages on one rank, where a sum is enough. One stage that is first and last has one
     parameter, and nothing to do.
     """
-    copies = [copy for stage in stages.values() if (copy := _gpt(stage).tied_copy) is not None]
+    copies = [copy for stage in stages.values() if (copy := gpt_of(stage).tied_copy) is not None]
+    for copy in copies:
+        if copy.grad is None and copy.requires_grad:  # the other one may have a gradient
+            copy.grad = torch.zeros_like(copy)
     gradients = [copy.grad for copy in copies if copy.grad is not None]  # each (V/t, h)
     if len(gradients) == 2:
         total = gradients[0] + gradients[1]
@@ -227,139 +238,3 @@ def gradients_kept(stages: Stages) -> Iterator[None]:
             if isinstance(stage, AveragesByItself):
                 stack.enter_context(stage.no_sync())
         yield
-
-
-def _gpt(stage: nn.Module) -> GPT:
-    model = _inner(stage)
-    assert isinstance(model, GPT)
-    return model
-
-
-def _inner(stage: object) -> object:
-    return getattr(stage, "module", stage)
-
-
-# ---- what may go wrong
-
-
-def check_batch(
-    tokens: Tensor, targets: Tensor, stages: Stages, plan: Plan, groups: Groups
-) -> None:
-    """Raise unless a batch fits the model and the layout."""
-    _check_kinds(tokens, targets, stages)
-    model, tp, dp = _gpt(next(iter(stages.values()))), groups["tp"].size(), groups["dp"].size()
-    config, counts = model.config, targets != MASKED
-    if tokens.ndim != 2 or tokens.shape != targets.shape:
-        raise ValueError(
-            f"tokens and targets are (sequence, batch) both, got {described(tokens)} and "
-            f"{described(targets)}"
-        )
-    for name, words in (("tokens", tokens), ("targets", targets[counts])):
-        try:
-            check_words(words, config.vocab_size)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    sequence, batch = tokens.shape
-    if not tokens.numel():
-        raise ValueError(f"a batch must have tokens, got {described(tokens)}")
-    if sequence > config.sequence:
-        raise ValueError(
-            f"the model sees {config.sequence} tokens at most, got a sequence of {sequence}"
-        )
-    if model.sequence_parallel and sequence % tp:
-        fits = listed(divisors(sequence), " or ")
-        raise ValueError(f"a sequence of {sequence} cannot be cut for tp={tp}; tp may be {fits}")
-    parts = dp * plan.microbatches
-    if batch % parts:
-        raise ValueError(
-            f"a batch of {batch} cannot be dealt to dp={dp} × {plan.microbatches} microbatches; "
-            f"a multiple of {parts} can"
-        )
-    empty = ~counts.view(sequence, parts, -1).any(dim=2).any(dim=0)  # (parts)
-    if empty.any():
-        copy, microbatch = divmod(int(empty.nonzero()[0]), plan.microbatches)
-        raise ValueError(
-            f"all targets of microbatch {microbatch} of copy {copy} are masked: it has no loss"
-        )
-
-
-def _check_kinds(tokens: object, targets: object, stages: Mapping[int, object]) -> None:
-    for name, words in (("tokens", tokens), ("targets", targets)):
-        if not isinstance(words, Tensor):
-            raise ValueError(f"{name} must be a Tensor (sequence, batch), got {words!r:.80}")
-    if not stages or not all(isinstance(_inner(stage), GPT) for stage in stages.values()):
-        kinds = [type(_inner(stage)).__name__ for stage in stages.values()]
-        raise ValueError(f"stages are GPT, as gpt_stage makes them; got {listed(kinds) or 'none'}")
-
-
-def check_losses(run: PipelineResult, step: int) -> None:
-    """Raise if a loss that this rank knows is not finite."""
-    for microbatch, loss in enumerate(run.losses or ()):
-        if not isfinite(loss):
-            raise ValueError(
-                f"step {step}: the loss of microbatch {microbatch} is {loss} on rank "
-                f"{dist.get_rank()}; no parameter changed"
-            )
-
-
-def everywhere(
-    groups: Groups,
-    check: Callable[[], object] | None = None,
-    *,
-    loss: float | None = None,
-    mark: int = 0,
-) -> float:
-    """Raise on every rank what a check finds on any; else return the mean of the copies' losses.
-
-    A rank that raised alone would leave the others to wait for it. So each writes a note, which
-    first the ranks of its model copy read, then those of the other copies. Notes go through the
-    group objects: they belong to no layer's formula, and a recorder does not see them.
-
-    Parameters
-    ----------
-    groups : mapping of str to ProcessGroup
-        All groups of this rank.
-    check : callable, optional
-        Raises ``ValueError`` when this rank cannot go on.
-    loss : float, optional
-        Of this copy, where it is known.
-    mark : int
-        Must be the same on all ranks: of the batch.
-
-    Raises
-    ------
-    ValueError
-        On every rank the same, that of the first rank that has one.
-    """
-    problem, losses = "", [] if loss is None else [loss]
-    try:
-        if check is not None:
-            check()
-    except ValueError as error:
-        problem = f"{error}"[:LONGEST]
-    except Exception as error:  # as of what is no batch at all: the others wait
-        problem = f"what was given raises {type(error).__name__}: {error}"[:LONGEST]
-    for kind in ("tp-pp", "dp-cp"):
-        notes = _notes(groups[kind], [problem, mark, *losses[:1]])
-        ranks = dist.get_process_group_ranks(groups[kind])
-        different = [
-            f"ranks {ranks[0]} and {rank} were given different batches; all take the whole batch"
-            for rank, note in zip(ranks, notes, strict=True)
-            if note[1] != notes[0][1]
-        ]
-        problem = next(filter(None, [*(note[0] for note in notes), *different]), "")
-        losses = [one for note in notes for one in note[2:]]
-    if problem:
-        raise ValueError(problem)
-    return sum(losses) / len(losses) if losses else 0.0
-
-
-def _notes(group: dist.ProcessGroup, note: list[Any]) -> list[list[Any]]:
-    return waiting(Awaited("agree", group), lambda: exchanged(group, note))
-
-
-def _checksum(*tensors: Tensor) -> int:
-    """Return a mark of a batch; 0 for what is none, which a check refuses."""
-    if not all(isinstance(tensor, Tensor) and not tensor.is_floating_point() for tensor in tensors):
-        return 0
-    return crc32(b"".join(tensor.contiguous().numpy().tobytes() for tensor in tensors))

@@ -23,6 +23,9 @@ from .collectives import (
     reduce_scatter_to_sequence_parallel_region,
 )
 
+MASKED = -1
+"""A target that does not count."""
+
 
 class VocabParallelEmbedding(nn.Module):
     """An embedding cut by row: each rank holds the vectors of some words.
@@ -182,6 +185,45 @@ def vocab_parallel_cross_entropy(
     return _VocabParallelCrossEntropy.on(vocab_parallel_logits, target, group)
 
 
+def masked_cross_entropy(
+    logits: Tensor, targets: Tensor, group: dist.ProcessGroup | None = None
+) -> Tensor:
+    """Return the mean loss of the tokens whose target is not `MASKED`.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (s, b, V), cut (s, b, V/t)
+        Of the last stage.
+    targets : Tensor of int64, shape (s, b)
+        The next words.
+    group : ProcessGroup, optional
+        The tensor-parallel group, if the logits are cut.
+
+    Raises
+    ------
+    ValueError
+        When all targets are masked, so that there is no mean, or one is none of a word; when shapes
+        do not fit. On this rank alone: every rank of the group has the same targets.
+
+    Examples
+    --------
+    >>> masked_cross_entropy(torch.zeros(3, 1, 4), torch.tensor([[MASKED], [2], [3]]))
+    tensor(1.3863)
+    """
+    counts = _counts(logits, targets, 1 if group is None else check_group(group).size())  # (s, b)
+    if not counts.any():
+        raise ValueError(
+            f"all {targets.numel()} targets are masked: there is no loss to learn from"
+        )
+    words = targets.masked_fill(~counts, 0)  # (s, b)
+    if group is None:
+        losses = F.cross_entropy(logits.flatten(0, 1), words.flatten(), reduction="none")
+        losses = losses.view_as(words)
+    else:
+        losses = vocab_parallel_cross_entropy(logits, words, group, check=False)  # (s, b)
+    return losses[counts].mean()
+
+
 class _VocabParallelCrossEntropy(TypedFunction):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -205,6 +247,36 @@ class _VocabParallelCrossEntropy(TypedFunction):
         dlogits = softmax * dloss.unsqueeze(-1)  # (…) → (…, v/t)
         at_target = dloss.masked_fill(elsewhere, 0.0).neg()
         return dlogits.scatter_add_(-1, word.unsqueeze(-1), at_target.unsqueeze(-1)), None, None
+
+
+def _counts(logits: Tensor, targets: Tensor, tp: int) -> Tensor:
+    """Return which targets count, if all are words or masked."""
+    if not isinstance(logits, Tensor) or not isinstance(targets, Tensor):
+        kinds = f"{type(logits).__name__} and {type(targets).__name__}"
+        raise ValueError(f"logits and targets are tensors, got {kinds}")
+    check_differentiable(logits)
+    if not logits.ndim or logits.shape[:-1] != targets.shape:
+        raise ValueError(
+            f"logits (s, b, V) go with targets (s, b), got {times(logits.shape)} and "
+            f"{times(targets.shape)}"
+        )
+    counts = targets != MASKED
+    check_targets(targets[counts], tp * logits.shape[-1])
+    return counts
+
+
+def check_targets(words: Tensor, count: int) -> None:
+    """Raise unless all are indices into a vocabulary; say what a mask is.
+
+    >>> check_targets(torch.tensor([3, -100]), 8)
+    Traceback (most recent call last):
+        ...
+    ValueError: index -100 is none of the 8 words 0 … 7; a target that does not count is MASKED, -1
+    """
+    try:
+        check_words(words, count)
+    except ValueError as error:
+        raise ValueError(f"{error}; a target that does not count is MASKED, {MASKED}") from None
 
 
 def _all_reduce(group: dist.ProcessGroup, x: Tensor, op: Any) -> None:
@@ -235,7 +307,7 @@ def check_words(words: Tensor, count: int) -> None:
     """
     if words.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"words are whole numbers (int64), got {described(words)}")
-    if words.numel():
+    if words.numel() and not words.is_meta:
         for extreme in torch.stack(words.aminmax()).tolist():
             if not 0 <= extreme < count:
                 raise ValueError(f"index {extreme} is none of the {count} words 0 … {count - 1}")

@@ -4,7 +4,8 @@
 - `layers`: which layers a pipeline rank holds, and all that one rank holds;
 - `cuts`: how a matrix lies on the ranks: whole, cut, or as partial sums;
 - `operators`, `blocks`: a layer cut over tp ranks: its products, with f and g between them;
-- `buckets`: parameters in buffers, and the shard of each that a rank owns.
+- `buckets`: parameters in buffers, and the shard of each that a rank owns;
+- `rectangles`: where what a rank holds lies in the whole tensor.
 """
 
 from .blocks import Block, attention, column_parallel, mlp, row_parallel
@@ -12,6 +13,7 @@ from .buckets import Bucket, buckets_of
 from .cuts import Cut, cut, times
 from .layers import Shard, held_by, layers_of
 from .operators import Collective, Local, Operator, Product, product
+from .rectangles import Rectangle, rectangles
 from .symbols import SYMBOLS, copy_of, label, letters, piece_of, subscript, symbol
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Local",
     "Operator",
     "Product",
+    "Rectangle",
     "Shard",
     "attention",
     "buckets_of",
@@ -36,6 +39,7 @@ __all__ = [
     "mlp",
     "piece_of",
     "product",
+    "rectangles",
     "row_parallel",
     "subscript",
     "symbol",

@@ -179,6 +179,8 @@ def launched(
         "cwd": _folder_of_notebook(),
         "path": _path(),
         "argv": sys.argv,
+        # What the notebook has imported its ranks will: once in the server, not once in each rank.
+        "imports": [name for name in sys.modules if name.startswith("mpviz.parallel.")],
         "options": {"deadline": deadline, "threads": threads},
     }
     for rank in range(layout.world_size):

@@ -12,6 +12,12 @@ import numpy.random  # noqa: E402, F401  otherwise every rank imports it for its
 
 from . import worker  # noqa: E402, F401
 
-gc.collect()
-gc.freeze()
+
+def freeze() -> None:
+    """Let the collector leave alone whatever is there now."""
+    gc.collect()
+    gc.freeze()
+
+
+freeze()
 gc.enable()

@@ -87,6 +87,7 @@ def _serve(requests: socket.socket) -> None:
                 request, (status, *pipes) = _received(requests)
             except (EOFError, ConnectionError):
                 return  # the notebook is gone; each rank notices that for itself
+            _import(request["imports"])
             pid = _forked()
             if pid == 0:
                 for other in (requests.detach(), woken, wake, status, *statuses.values()):
@@ -96,6 +97,15 @@ def _serve(requests: socket.socket) -> None:
             statuses[pid] = status
             for pipe in pipes:
                 os.close(pipe)
+
+
+def _import(names: list[str]) -> None:
+    """Import what ranks will share; one that cannot be says so in the rank that needs it."""
+    if new := [name for name in names if name not in sys.modules]:
+        for name in new:
+            with suppress(Exception):
+                importlib.import_module(name)
+        importlib.import_module("mpviz.world.preload").freeze()
 
 
 def _forked() -> int:

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_cost.py
 
 Nothing is measured here: the rows are others' (`tests/measured_collectives.py`), and so is the
-latency that is fitted to two of them. `tests/test_cost.py` holds every error printed.
+latency that is fitted to two of them. `tests/cost/test_cost.py` holds every error printed.
 """
 
 import sys

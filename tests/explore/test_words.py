@@ -50,7 +50,7 @@ def test_a_model_without_experts_sends_nothing_along_the_axes_of_experts():
 )
 def test_pp_is_not_the_dearest_and_tp_is(preset):
     # A gigabyte takes longest along pp. What counts is how much is sent in a step.
-    parts = cost.traffic(preset.layout, preset.model or presets.EXAMPLE)
+    parts = cost.traffic(preset.model or presets.EXAMPLE, preset.layout)
     assert parts["tp"].bytes > 3 * parts["pp"].bytes
     assert parts["tp"].seconds > parts["pp"].seconds
 
@@ -58,7 +58,7 @@ def test_pp_is_not_the_dearest_and_tp_is(preset):
 @pytest.mark.parametrize("preset", presets.ALL[1:], ids=lambda preset: preset.name)
 def test_bytes_and_times_of_the_table_are_those_of_the_model_and_its_machine(preset):
     layout, model = preset.layout, preset.model
-    parts = cost.traffic(layout, model, cost.MACHINES[model.gpu])
+    parts = cost.traffic(model, layout, machine=cost.MACHINES[model.gpu])
     for kind, part in parts.items():
         volume, time = row(layout, kind, model)[4:]
         if not part.count:
@@ -104,7 +104,7 @@ def test_the_note_names_the_model_its_step_and_the_machine(gpus, model, said):
 def test_uneven_groups_are_judged_by_the_one_that_is_spread_most():
     wide = ParallelLayout(nodes=2, gpus_per_node=72, tp=16)
     assert row(wide, "tp")[2] == "⇄ 1 of 9"
-    part = cost.traffic(wide, presets.EXAMPLE)["tp"]
+    part = cost.traffic(presets.EXAMPLE, wide)["tp"]
     links = {"inside": cost.NVLINK_GB200, "between": cost.NETWORK}
     one = cost.all_reduce_seconds(part.size, 16, 2, **links)
     assert part.seconds == pytest.approx(part.count * one)

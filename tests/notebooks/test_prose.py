@@ -119,7 +119,7 @@ def test_with_context_parallelism_copies_are_those_of_dp():
 
 
 def test_bytes_of_a_step_on_the_slide():
-    tp, dp, pp = cost.traffic(presets.SLIDE.layout, presets.EXAMPLE).values()
+    tp, dp, pp = cost.traffic(presets.EXAMPLE, presets.SLIDE.layout).values()
     said = (
         f"in a step tp sends {tp.bytes / pp.bytes:.0f} times as much as pp, and "
         f"{tp.bytes / dp.bytes:.0f} times as much as dp, and takes twice as long as both together"
@@ -139,14 +139,14 @@ def test_gradients_of_a_whole_model_on_four_nodes():
     assert "among 32 GPUs each sends nearly twice what is summed, among 4 only 1.5 times" in prose(
         "03"
     )
-    parts = cost.traffic(ParallelLayout(nodes=4, tp=8), presets.EXAMPLE)
+    parts = cost.traffic(presets.EXAMPLE, ParallelLayout(nodes=4, tp=8))
     assert round(parts["tp"].bytes / 1e12, 1) == 1.1
     said = f"1.1 TB a step, {parts['tp'].bytes / parts['dp'].bytes:.0f} times those of dp"
     assert said in prose("03")
 
 
 def test_the_line_of_the_slider_for_a_lecture():
-    parts = cost.traffic(presets.SLIDE.layout, presets.EXAMPLE).values()
+    parts = cost.traffic(presets.EXAMPLE, presets.SLIDE.layout).values()
     assert f"The line says {sum(part.seconds for part in parts):.2f} s." in prose("03")
 
 

@@ -288,6 +288,23 @@ def refused(groups, spoil, sequence_parallel=False):
     return "", None
 
 
+def refused_on(rank, groups, **wrong):
+    """Do a step with something wrong on one rank, then a right one: its loss, and the first."""
+    config, plan = config_of("gpt-2"), PLANS["1f1b"](pp=4, microbatches=MICROBATCHES)
+    stages = stages_of(config, plan, groups)
+    parameters = [p for stage in stages.values() for p in stage.parameters()]
+    right = {"plan": plan, "stages": stages, "groups": groups}
+    right |= {"optimizer": parallel.Adam(parameters, lr=0.0)}
+    right |= dict(zip(("tokens", "targets"), batch_of(config, groups["dp"].size()), strict=True))
+    first = parallel.train_step(**right).loss
+    text = ""
+    try:
+        parallel.train_step(**right | (wrong if dist.get_rank() == rank else {}))
+    except ValueError as error:
+        text = str(error)
+    return text, parallel.train_step(**right).loss, first
+
+
 def put(which, place, value, only=None):
     """Return what puts a number into tokens (0) or targets (1), on one rank or on all."""
 

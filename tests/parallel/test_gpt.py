@@ -3,11 +3,13 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from mpviz import ParallelLayout
+from mpviz import ParallelLayout, parallel
 from mpviz.parallel import GPT, GPTConfig
 from mpviz.world import World
 
@@ -94,8 +96,15 @@ def test_with_a_wrong_seed_copies_drift_apart(world):
         ({"num_heads": 64, "positions": "rotary"}, "turn pairs; a head has 1 features"),
         ({"norm": "batch"}, "norm must be 'layer' or 'rms', got 'batch'"),
         ({"activation": "relu"}, "activation must be 'gelu' or 'swiglu', got 'relu'"),
-        ({"hidden_dropout": 1.0}, "hidden_dropout must be ≥ 0 and < 1, got 1.0"),
+        ({"hidden_dropout": 1.0}, "hidden_dropout must be a number ≥ 0 and < 1, got 1.0"),
         ({"vocab_size": 0}, "vocab_size must be a whole number ≥ 1, got 0"),
+        ({"norm": []}, "norm must be 'layer' or 'rms', got []"),
+        ({"tied": "no"}, "tied must be True or False, got 'no'"),
+        ({"hidden_dropout": "0.1"}, "hidden_dropout must be a number ≥ 0 and < 1, got '0.1'"),
+        ({"init_std": float("nan")}, "init_std must be a number ≥ 0 and < inf, got nan"),
+        ({"seed": -1}, "seed must be a whole number ≥ 0, got -1"),
+        ({"seed": 2**64}, "seed must be below 1,099,511,627,776, got 18,446,744,073,709,551,616"),
+        ({"dtype": torch.int64}, "dtype must be a floating-point torch.dtype, got torch.int64"),
     ],
 )
 def test_a_config_that_does_not_fit_itself(options, text):
@@ -139,6 +148,88 @@ def caught(call):
     layout = "parallel.init(ParallelLayout(gpus_per_node=8, cp=2)).groups"
     expected = "each rank attends to the whole sequence: cp must be 1, got 2"
     assert set(world.cell(call.format(config, layout))) == {expected}
+    # A word that only pads the vocabulary, on one rank of four.
+    stage = (
+        "parallel.gpt_stage(parallel.GPTConfig(num_layers=1, vocab_size=30), 0, 1, groups_of(4, 1))"
+    )
+    tokens = "torch.full((4, 2), 31 if rank == 1 else 29)"
+    first, second = set(world.cell(f"caught(lambda: {stage}({tokens}).shape)"))
+    whole, refused = sorted((first, second), key=lambda said: isinstance(said, str))
+    assert whole == (4, 2, 8)
+    assert "ranks 0, 2 and 3: 4×2 int64; rank 1: index 31 is none of the 30 words 0 … 29" in refused
+
+
+GIVEN = {
+    "parallel.GPT('small')": "a GPT is made of a GPTConfig, got 'small'",
+    "parallel.GPT(CONFIG, tp=0)": "tp must be a whole number ≥ 1, got 0",
+    "parallel.GPT(CONFIG, stage='first')": "stage must be a whole number ≥ 0, got 'first'",
+    "parallel.GPT(replace(CONFIG, hidden_dropout=0.1), device='cuda')": (
+        "the streams of dropout are of the CPU's random numbers; on cuda a GPT has"
+    ),
+    "parallel.GPT(CONFIG)(torch.tensor([[5]]))": "index 5 is none of the 5 words 0 … 4",
+    "parallel.GPT(CONFIG)(torch.tensor([[0]] * 33))": "32 tokens at most, got a sequence of 33",
+    "parallel.GPT(CONFIG)(torch.tensor([0]))": "tokens are (sequence, batch), got 1",
+    "parallel.gpt_stage(CONFIG, 0, 1, None)": "must be a dict of process groups, got NoneType",
+    "parallel.gpt_stage(CONFIG, 0, 1, {'pp': 1})": "groups has no 'tp', only pp; parallel.init",
+    "parallel.RNGStatesTracker(-1)": "seed must be a whole number ≥ 0, got -1",
+    "parallel.RNGStatesTracker(1).fork('none').__enter__()": (
+        "the streams are replicated and cut, got 'none'"
+    ),
+    "LOSS(LOGITS, torch.tensor([[-1], [-100], [3]]))": (
+        "index -100 is none of the 4 words 0 … 3; a target that does not count is MASKED, -1"
+    ),
+    "LOSS(LOGITS, torch.tensor([[0], [4], [3]]))": "index 4 is none of the 4 words 0 … 3",
+    "LOSS(LOGITS, torch.full((3, 1), -1))": "all 3 targets are masked: there is no loss",
+    "LOSS(LOGITS, torch.zeros(3, 1))": "words are whole numbers (int64), got 3 float32",
+    "LOSS(LOGITS, torch.tensor([0, 1, 2]))": "(s, b, V) go with targets (s, b), got 3×1×4 and 3",
+    "LOSS(LOGITS, [0, 1, 2])": "logits and targets are tensors, got Tensor and list",
+    "parallel.repeated_words(0)": "batch must be a whole number ≥ 1, got 0",
+    "parallel.repeated_words(1, sequence=2)": "sequence must be a whole number ≥ 3, got 2",
+    "parallel.sorted_words(1, words=1.5)": "words must be a whole number ≥ 1, got 1.5",
+}
+
+
+@pytest.mark.parametrize("call", GIVEN)
+def test_what_cannot_be_used_is_named(call):
+    names = {"CONFIG": GPTConfig(num_layers=1, vocab_size=5, vocab_multiple=8), "torch": torch}
+    names |= {"LOSS": parallel.masked_cross_entropy, "LOGITS": torch.zeros(3, 1, 4)}
+    with pytest.raises(ValueError, match=re.escape(GIVEN[call])):
+        eval(call, names | {"parallel": parallel, "replace": replace})
+
+
+def test_each_number_of_a_stream_is_drawn_once_wherever_blocks_lie():
+    flat, nested = parallel.RNGStatesTracker(3), parallel.RNGStatesTracker(3)
+    drawn = {"cut": [], "replicated": []}
+
+    def draw(stream):
+        drawn[stream].append(torch.rand(2))
+
+    outside = torch.get_rng_state()
+    with nested.fork("cut"):
+        draw("cut")
+        with nested.fork("cut"):
+            draw("cut")
+        with nested.fork("replicated"):
+            draw("replicated")
+            with nested.fork("cut"):
+                draw("cut")
+            draw("replicated")
+        draw("cut")
+    assert torch.equal(torch.get_rng_state(), outside)
+    for stream, numbers in drawn.items():
+        with flat.fork(stream):
+            assert torch.equal(torch.cat(numbers), torch.cat([torch.rand(2) for _ in numbers]))
+
+
+def test_a_model_on_a_device_is_tied_there_and_begins_as_on_the_cpu():
+    here, shapes = (GPT(GPTConfig(num_layers=1), device=device) for device in ("cpu", "meta"))
+    assert here.state_dict().keys() == shapes.state_dict().keys()
+    assert {parameter.device.type for parameter in shapes.parameters()} == {"meta"}
+    for model in (here, shapes):
+        tied = model.output.output_layer.weight
+        assert tied is model.embedding.word_embeddings.weight
+        assert len(list(model.parameters())) == 1 + 1 + 12 + 2  # words, places, a layer, a norm
+    assert all(map(torch.equal, here.parameters(), GPT(GPTConfig(num_layers=1)).parameters()))
 
 
 # ---- new weights

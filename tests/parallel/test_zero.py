@@ -133,7 +133,7 @@ def test_stage_2_sends_each_backward_and_stage_1_once_a_step(world):
 
 WATCHED = """
 from torch.multiprocessing.reductions import StorageWeakRef
-from mpviz.parallel.zero import ShardedUnit
+from mpviz.parallel.fully_sharded import ShardedUnit
 
 live, most, gathered = [], [0], ShardedUnit.gathered
 

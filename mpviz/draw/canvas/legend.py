@@ -17,14 +17,14 @@ ROW = 15.0
 _LINE, _GAP = 14.0, 18.0
 
 
-def legend(entries: Iterable[tuple[Sequence[Box], str]]) -> Panel:
-    """Return samples, each with its words, in as many lines as they need."""
+def legend(entries: Iterable[tuple[Sequence[Box], str]], most: float = MAX_WIDTH) -> Panel:
+    """Return samples, each with its words, in as many lines of at most ``most`` as they need."""
     items: list[Item] = []
     x, y, right = 0.0, 0.0, 0.0
     for sample, words in entries:
         start = max(box.x + box.width for box in sample) + 5
         width = start + width_of(words, SMALL)
-        if x and x + width > MAX_WIDTH:
+        if x and x + width > most:
             x, y = 0.0, y + _LINE
         items += shifted([*sample, Label(start, SIDE / 2, words, SMALL)], x, y)
         right = max(right, x + width)
@@ -32,9 +32,9 @@ def legend(entries: Iterable[tuple[Sequence[Box], str]]) -> Panel:
     return Panel(items, right, y + SIDE)
 
 
-def swatches(named: Mapping[RGB, str]) -> Panel:
+def swatches(named: Mapping[RGB, str], most: float = MAX_WIDTH) -> Panel:
     """Return colours with what each stands for."""
-    return legend(([swatch(color)], words) for color, words in named.items())
+    return legend((([swatch(color)], words) for color, words in named.items()), most)
 
 
 def swatch(color: RGB) -> Box:

@@ -39,10 +39,10 @@ class Axis:
     width: float
 
     @classmethod
-    def beside(cls, seconds: float, head: str, tail: str) -> "Axis":
+    def beside(cls, seconds: float, head: str, tail: str, width: float = MAX_WIDTH) -> "Axis":
         """Leave room for the longest text left of the rows, and right of them."""
         left, right = (ceil(width_of(text, SMALL) + _HEAD_GAP) for text in (head, tail))
-        return cls(seconds, left, MAX_WIDTH - left - right)
+        return cls(seconds, left, width - left - right)
 
     @property
     def scale(self) -> float:
@@ -61,7 +61,7 @@ class Axis:
     def items(self, y: float) -> list[Item]:
         """Return the marks of round times, below ``y``, and their words."""
         scale, unit = time_unit(self.seconds)
-        step = _round_step(self.seconds / scale / _MOST_TICKS)
+        step = round_step(self.seconds / scale / _MOST_TICKS)
         last = int(self.seconds / scale / step * (1 + 1e-9))
         items: list[Item] = []
         for number in range(last + 1):
@@ -72,10 +72,10 @@ class Axis:
         return items
 
 
-def _round_step(least: float) -> float:
+def round_step(least: float) -> float:
     """Return 1, 2 or 5 times a power of ten: the first that is not less.
 
-    >>> _round_step(3.3), _round_step(0.16), _round_step(12)
+    >>> round_step(3.3), round_step(0.16), round_step(12)
     (5.0, 0.2, 20.0)
     """
     power = 10.0 ** (ceil(log10(least)) - 1)
@@ -109,13 +109,13 @@ class RankRows:
         wide = widths[widths > 0].min(initial=np.inf) >= _NARROWEST
         if pitch >= _LOWEST and wide and sum(len(t.start) for t in tables) <= _MOST_BOXES:
             return cls(count, pitch, fine=False)
-        return cls(count, _whole_pixels(min(_TALLEST, _FINE_HEIGHT / count)), fine=True)
+        return cls(count, whole_pixels(min(_TALLEST, _FINE_HEIGHT / count)), fine=True)
 
     @property
     def strip(self) -> "RankRows":
         """The lower rows in which activations are drawn."""
         pitch = min(self.pitch * _STRIP_SHARE, _STRIP_HEIGHT / self.count)
-        return RankRows(self.count, _whole_pixels(pitch) if self.fine else pitch, self.fine)
+        return RankRows(self.count, whole_pixels(pitch) if self.fine else pitch, self.fine)
 
     @property
     def gap(self) -> float:
@@ -148,5 +148,6 @@ def typical_widths(table: ActionTable, axis: Axis) -> Floats:
     return np.array([np.median(spans[table.kind == kind]) for kind in table.kinds])
 
 
-def _whole_pixels(points: float) -> float:
+def whole_pixels(points: float) -> float:
+    """Return a length that is a whole number of pixels, at least one."""
     return max(1, int(points * PIXELS_PER_POINT)) / PIXELS_PER_POINT

@@ -162,9 +162,10 @@ def test_what_is_no_number_of_bytes_is_refused(what, size):
 
 def test_nvlink_differs_by_machine():
     inside = {name: machine.inside.bytes_per_second for name, machine in cost.MACHINES.items()}
-    assert inside == {"A100": 300e9, "H100": 450e9, "H800": 200e9, "GB200": 900e9}
+    hopper, blackwell = {"H100": 450e9, "H200": 450e9}, {"B200": 900e9, "GB200": 900e9}
+    assert inside == {"A100": 300e9, "H800": 200e9, **hopper, **blackwell}
     between = {name: machine.between.bytes_per_second for name, machine in cost.MACHINES.items()}
-    assert between == {"A100": 25e9, "H100": 50e9, "H800": 50e9, "GB200": 50e9}
+    assert between == {**dict.fromkeys(cost.MACHINES, 50e9), "A100": 25e9}
     assert cost.machine_for("H100", 72).inside is cost.NVLINK_GB200
 
 
@@ -188,7 +189,7 @@ RUN = presets.MEGATRON_TABLE_1["145.6B"]
 
 
 def test_bytes_of_a_middle_rank_of_145_billion_parameters():
-    parts = cost.traffic(RUN.layout, RUN.model)
+    parts = cost.traffic(RUN.model, RUN.layout)
     assert {kind: round(part.bytes / 1e9, 1) for kind, part in parts.items()} == {
         "tp": 193.3,
         "dp": 9.1,
@@ -202,7 +203,7 @@ def test_all_reduces_of_tp_are_those_of_the_blocks_that_are_cut():
     blocks = (shards.attention(s, h, heads, layout.tp), shards.mlp(s, h, 4 * h, layout.tp))
     calls = [call for block in blocks for call in (*block.forward, *block.backward)]
     times = model.layers // layout.pp * model.batch // layout.dp
-    part = cost.traffic(layout, model)["tp"]
+    part = cost.traffic(model, layout)["tp"]
     assert part.count == len(calls) * times
     assert part.bytes == sum(call.bytes(itemsize=2) for call in calls) * times
 
@@ -216,15 +217,18 @@ def test_messages_of_pp_are_those_of_a_plan(pp, rank):
     sent = sum(
         action.stage < pp - 1 if action.kind == "F" else action.stage > 0 for action in works
     )
-    assert cost.traffic(layout, RUN.model)["pp"].count == sent
+    assert cost.traffic(RUN.model, layout)["pp"].count == sent
 
 
 def test_gradients_of_all_ranks_are_those_of_the_layers():
     for preset in presets.ALL[1:]:
         layout, model = preset.layout, preset.model
-        parts = cost.traffic(layout, model)
+        parts = cost.traffic(model, layout)
         dense = parts["dp-cp" if layout.cp > 1 else "dp"].bytes / 4 * layout.tp * layout.pp
-        assert dense == pytest.approx(model.layers * model.layer_parameters)
+        # Each rank of tp has all of the norms, biases and routers.
+        copied = model.layers * model.layer_whole + model.expert_layers * model.router
+        once = model.layers * model.layer_parameters + (layout.tp - 1) * copied
+        assert dense == pytest.approx(once)
         if layout.has_experts:
             experts = parts["edp"].bytes / 4 * layout.etp * layout.ep * layout.pp
             assert experts == pytest.approx(model.expert_layers * model.expert_parameters)
@@ -235,27 +239,29 @@ def test_experts_without_an_expert_grid_are_summed_with_the_rest():
     layout = ParallelLayout(nodes=64, tp=8, pp=16)
     everything = model.layers * model.layer_parameters
     everything += model.expert_layers * model.expert_parameters
-    assert cost.traffic(layout, model)["dp"].bytes == pytest.approx(4 * everything / 128)
+    copied = model.layers * model.layer_whole + model.expert_layers * model.router
+    held = (everything - copied) / 128 + copied / 16
+    assert cost.traffic(model, layout)["dp"].bytes == pytest.approx(4 * held)
 
 
 def test_ep_sends_every_token_to_its_experts_and_back_both_ways():
     layout, model = presets.DEEPSEEK_V3.layout, presets.DEEPSEEK_V3.model
-    part = cost.traffic(layout, model)["ep"]
+    part = cost.traffic(model, layout)["ep"]
     tokens = model.sequence * model.batch / layout.dp
     layers = model.expert_layers / layout.pp
     assert part.bytes == pytest.approx(4 * layers * tokens * 8 * 7168 * 2)
-    assert cost.traffic(layout, presets.EXAMPLE)["ep"].bytes == 0  # it has no experts
+    assert cost.traffic(presets.EXAMPLE, layout)["ep"].bytes == 0  # it has no experts
 
 
 def test_keys_and_values_are_gathered_whole_and_their_gradients_scattered():
     preset = presets.LLAMA3_405B["128k"]
-    part = cost.traffic(preset.layout, preset.model)["cp"]
+    part = cost.traffic(preset.model, preset.layout)["cp"]
     assert part.size == 131_072 * 2 * 128 * 2  # one of 8 heads' keys and values a tp rank
     assert part.count == 2 * 126 / 16 * 128 / 8
 
 
 def test_a_group_of_one_carries_nothing():
-    parts = cost.traffic(ParallelLayout(nodes=1, tp=8), presets.EXAMPLE)
+    parts = cost.traffic(presets.EXAMPLE, ParallelLayout(nodes=1, tp=8))
     assert (parts["dp"].count, parts["dp"].bytes, parts["dp"].seconds) == (0, 0, 0)
 
 
@@ -264,7 +270,7 @@ def test_seconds_are_the_counted_collectives_one_after_the_other(preset):
     layout, model = preset.layout, preset.model
     machine = cost.MACHINES[model.gpu]
     links = {"inside": machine.inside, "between": machine.between}
-    part = cost.traffic(layout, model)["tp"]
+    part = cost.traffic(model, layout)["tp"]
     one = cost.all_reduce_seconds(part.size, layout.tp, 1, **links)
     assert part.seconds == pytest.approx(part.count * one)
 

@@ -49,7 +49,8 @@ from .._checks import listed, whole_number
 from ..waits import Awaited, waiting
 from .agreement import LONGEST, disagreement, exchanged
 from .data import DistributedDataParallel
-from .gpt import GPT, GPTConfig
+from .gpt import GPT
+from .gpt_config import GPTConfig
 from .held import Held, HeldParameter, held_parameters, held_streams
 from .zero import DistributedOptimizer
 

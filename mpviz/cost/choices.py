@@ -372,12 +372,7 @@ def _changes(cluster: Cluster, training: Training) -> Iterable[tuple[str, Cluste
         yield f"zero={stage}", cluster, replace(training, zero=stage)
     larger = [m for m in MACHINES.values() if m.memory > cluster.machine.memory]
     for machine in sorted(larger, key=lambda machine: machine.memory):
-        usual = cluster.gpus_per_node
-        yield (
-            f"{cluster.gpus:,} {machine.name}",
-            replace(cluster, machine=machine, gpus_per_node=usual),
-            training,
-        )
+        yield f"{cluster.gpus:,} {machine.name}", replace(cluster, machine=machine), training
     for times_more in (2, 4, 8, 16, 32, 64):
         more = times_more * cluster.gpus
         whole = -(-more // 8) * 8 if cluster.gpus < cluster.gpus_per_node else more

@@ -1,7 +1,7 @@
 """What each pipeline rank holds in training, by kind."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -193,7 +193,8 @@ def activations_of(
         for part, size in kept_of_layers(model, split, training, experts=experts).items():
             parts[part] = parts.get(part, 0) + count * held_in * tokens * size
     full = split.recompute == RECOMPUTE.index("full")
-    of_layer = layer_activations(model, split, training, experts=model.expert_layers > 0)
+    again = replace(split, recompute=0)  # in backward a layer is whole for a moment
+    of_layer = layer_activations(model, again, training, experts=model.expert_layers > 0)
     parts["recomputed"] = np.where(full, tokens * sum(of_layer.values()), 0)
     whole, e = split.whole(training), training.each.weights
     mask = model.hidden / whole if model.dropout else 0

@@ -307,7 +307,7 @@ def check_words(words: Tensor, count: int) -> None:
     """
     if words.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"words are whole numbers (int64), got {described(words)}")
-    if words.numel():
+    if words.numel() and not words.is_meta:
         for extreme in torch.stack(words.aminmax()).tolist():
             if not 0 <= extreme < count:
                 raise ValueError(f"index {extreme} is none of the {count} words 0 … {count - 1}")

@@ -69,7 +69,9 @@ def step(x, groups, other=None, *, rank):
     "def alone(rank):\n    return rank + 1\n\nworld.run(alone)",
     "world.run(alone)",
     "world.run(lambda tp_rank, a, *b: (a, b, tp_rank), {'sizes': [(3,), {4.5}, None]}, -1)",
-    "%%ranks\nplan, total.shape",
+    "%%ranks\ndef bare(x):\n    return -x",
+    "def bare(x):\n    return x\n\nworld.run(bare, 7)",
+    "%%ranks\nplan, bare(5)",
 ]
 
 

@@ -16,7 +16,7 @@ collect_ignore_glob = ["*/*_ranks.py"]
 
 # Where tests wait for processes. `make unit` hands files out in the order of collection: of these
 # folders' files, one begun last would run alone at the end.
-LONG = {"exercises", "notebooks", "oracles", "parallel", "world"}
+LONG = {"exercises", "machines", "notebooks", "oracles", "parallel", "world"}
 
 
 def pytest_collection_modifyitems(items):

@@ -126,15 +126,13 @@ def dropped(x):
 
 def counted_flops(model, *, full):
     """FLOPs of forward and backward of our GPT on the device meta."""
-    normal, masked = nn.init.normal_, torch.arange
-
+    normal = nn.init.normal_
     with torch.device("meta"):
         nn.init.normal_ = lambda tensor, *_, **__: tensor  # a generator is of a CPU
         try:
             gpt = GPT(config_of(model))
         finally:
             nn.init.normal_ = normal
-        assert masked is torch.arange
         tokens = torch.zeros(model.sequence, model.batch, dtype=torch.int64)
         if full:
             for layer in gpt.layers.values():
@@ -154,13 +152,13 @@ def recomputed(forward):
 
 def megatron_parameters(model, *, tp, pp, ep):
     """Parameters of stages 0, 1 and 3 of megatron-core's GPTModel, in a process of its own."""
-    shape = dict(
-        num_layers=model.layers,
-        hidden_size=model.hidden,
-        num_attention_heads=model.heads,
-        num_query_groups=model.kv_heads,
-        ffn_hidden_size=model.ffn,
-    )
+    shape = {
+        "num_layers": model.layers,
+        "hidden_size": model.hidden,
+        "num_attention_heads": model.heads,
+        "num_query_groups": model.kv_heads,
+        "ffn_hidden_size": model.ffn,
+    }
     options = {"experts": model.experts or None, "words": model.vocabulary, "top_k": model.top_k}
     script = Path(__file__).parent / "oracles" / "core_parameters.py"
     said = subprocess.run(

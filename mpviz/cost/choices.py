@@ -1,6 +1,6 @@
 """Which layout: all that fit a cluster, priced at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from .architecture import Model
 from .cluster import MACHINES, Cluster
 from .in_flight import held_at_once
 from .memory import RESERVE, parts_of_rank
-from .options import RECOMPUTE, Held, Split, Training, can_be_dealt, dealt, nodes_spanned
+from .options import RECOMPUTE, LayersHeld, Split, Training, can_be_dealt, dealt, nodes_spanned
 from .step import times
 
 Column = NDArray[np.int64]
@@ -96,6 +96,20 @@ class Layouts:
             same &= self.columns[name] == size
         return np.flatnonzero(same)
 
+    def among(self, **sizes: int) -> "Layouts":
+        """Return only the rows of the given sizes: ``among(cp=1)``.
+
+        Raises
+        ------
+        ValueError
+            When there is none.
+        """
+        kept = self.where(**sizes)
+        if not kept.size:
+            raise ValueError(f"no layout that fits has {_said(sizes)}")
+        columns = {name: column[kept] for name, column in self.columns.items()}
+        return replace(self, columns=columns, memory=self.memory[kept], seconds=self.seconds[kept])
+
     def place(self, *axes: str, **sizes: int) -> tuple[int, int, float]:
         """Return which place a choice takes among all, and by how much the first is faster.
 
@@ -118,7 +132,7 @@ class Layouts:
         """
         found = self.where(**sizes)
         if not found.size:
-            raise ValueError(f"no layout that fits has {sizes}")
+            raise ValueError(f"no layout that fits has {_said(sizes)}")
         kinds = np.stack([self.columns[axis] for axis in axes or tuple(sizes)])
         first = np.sort(np.unique(kinds, axis=1, return_index=True)[1])
         here = int((first <= found[0]).sum())
@@ -186,6 +200,8 @@ def layouts(
 GPU, 89 GB more than 72 GB (80 GB less the reserve); with 8 B200 it fits: 161 GB a GPU
     """
     training = training or Training(sequence_parallel=True, zero=1, overlap=True)
+    if training.schedule not in ("1f1b", "gpipe"):
+        raise ValueError(f"layouts are of 1f1b or gpipe, got {training.schedule}; step takes it")
     table = _candidates(model, cluster, training)
     memory = _peak(model, cluster, training, table)
     room = (1 - reserve) * cluster.machine.memory
@@ -204,6 +220,10 @@ GPU, 89 GB more than 72 GB (80 GB less the reserve); with 8 B200 it fits: 161 GB
         cluster,
         training,
     )
+
+
+def _said(sizes: Mapping[str, int]) -> str:
+    return " ".join(f"{name}={size}" for name, size in sizes.items())
 
 
 # ---- which there are
@@ -227,16 +247,17 @@ def _candidates(model: Model, cluster: Cluster, training: Training) -> Table:
     table = _crossed(table, "microbatch", _MICROBATCHES)
     batch = training.batch or model.batch
     table = _kept(table, batch % (table["dp"] * table["microbatch"]) == 0)
-    table = _with_chunks(model, table, batch // (table["dp"] * table["microbatch"]))
+    many = batch // (table["dp"] * table["microbatch"])
+    table = _with_chunks(model, training, {**table, "microbatches": many})
     table = _with_experts(model, cluster, table)
     levels = [0, 2] if training.fused else [0, 1, 2]  # fused attention keeps no scores
     return _crossed(table, "recompute", levels)
 
 
-def _with_chunks(model: Model, table: Table, microbatches: Column) -> Table:
+def _with_chunks(model: Model, training: Training, table: Table) -> Table:
     """Cross with the chunks on each rank: more than one where pp divides the microbatches."""
-    table = {**table, "microbatches": microbatches}
-    table = _crossed(table, "chunks", range(1, model.layers + 1))
+    most = model.layers if training.schedule == "1f1b" else 1
+    table = _crossed(table, "chunks", range(1, most + 1))
     chunks, pp = table["chunks"], table["pp"]
     interleaved = (pp > 1) & (table["microbatches"] % pp == 0)
     table = _kept(table, (chunks == 1) | (interleaved & (pp * chunks <= model.layers + 2)))
@@ -289,51 +310,52 @@ def _split(model: Model, cluster: Cluster, table: Table) -> Split:
     return Split(*sizes, nodes, *ways)
 
 
-def _ends(model: Model, split: Split) -> list[tuple[Held, Column]]:
-    """Return what the first, the second and the last pipeline rank hold, and which they are.
+def _some_ranks(model: Model, split: Split) -> Iterator[tuple[LayersHeld, Column]]:
+    """Yield what some pipeline ranks hold, and which they are: no other holds more.
 
-    Among the others none holds more, or takes longer, than the second.
+    These are the first, the last, and of those between the first that has no dense layer.
     """
+    for number in range(2 + (model.dense_layers if model.experts else 0)):
+        rank = np.minimum(number, split.pp - 1)
+        yield _held(model, split, rank), rank
+    yield _held(model, split, split.pp - 1), split.pp - 1
+
+
+def _held(model: Model, split: Split, rank: Column) -> LayersHeld:
+    """Return what a pipeline rank of each row holds."""
     each, at_first, at_last = dealt(model.layers, split.pp * split.chunks)
-    alone, rank = split.pp == 1, np.zeros_like(split.pp)
-    full = np.where(alone, model.layers, each * split.chunks)
-    dense_of = model.dense_layers if model.experts else model.layers
-    ends = []
-    for first, last, number in ((1, 0, rank), (0, 0, rank + 1), (0, 1, split.pp - 1)):
-        layers = full - np.where(alone, 0, first * at_first + last * at_last)
-        dense = np.minimum(dense_of, layers)
-        if model.experts:
-            dense = dense * (first | alone)
-        held = Held(dense, layers - dense, first | alone, last | alone)
-        ends.append((held, np.minimum(number, split.pp - 1)))
-    return ends
+    first, last = 1 * (rank == 0), 1 * (rank == split.pp - 1)
+    layers = each * split.chunks - first * at_first - last * at_last
+    if not model.experts:
+        return LayersHeld(layers, 0 * layers, first, last)
+    dense = 0 * layers
+    for chunk in range(model.dense_layers):  # a stage has a layer, or more
+        stage = chunk * split.pp + rank
+        start = stage * each - at_first * (stage > 0)
+        size = each - at_first * (stage == 0)
+        dense = dense + np.clip(model.dense_layers - start, 0, size) * (chunk < split.chunks)
+    return LayersHeld(dense, layers - dense, first, last)
 
 
 def _peak(model: Model, cluster: Cluster, training: Training, table: Table) -> NDArray[np.float64]:
     """Return the bytes of the fullest rank of each row."""
-    split = _split(model, cluster, table)
-    peaks = []
-    for held, rank in _ends(model, split):
+    split, peaks = _split(model, cluster, table), np.zeros(len(table["tp"]))
+    for held, rank in _some_ranks(model, split):
         many = split.microbatches
         held_in = held_at_once(training.schedule, split.chunks, split.pp, rank, many)
         parts = parts_of_rank(model, split, training, held, held_in)
-        middle = (held.first == 0) & (held.last == 0) & (split.pp < 3)  # there is none
-        peaks.append(np.where(middle, 0, sum(parts.values())))
-    most: NDArray[np.float64] = np.max(peaks, axis=0)
-    return most
+        peaks = np.maximum(peaks, sum(parts.values()))
+    return peaks
 
 
 def _seconds(
     model: Model, cluster: Cluster, training: Training, table: Table
 ) -> NDArray[np.float64]:
     """Return the seconds of a step of each row."""
-    split = _split(model, cluster, table)
-    took = []
-    for held, _ in _ends(model, split):
+    split, longest = _split(model, cluster, table), np.zeros(len(table["tp"]))
+    for held, _ in _some_ranks(model, split):
         parts = times(model, split, training, held, cluster.machine)
-        middle = (held.first == 0) & (held.last == 0) & (split.pp < 3)
-        took.append(np.where(middle, 0, sum(parts.values())))
-    longest: NDArray[np.float64] = np.max(took, axis=0)
+        longest = np.maximum(longest, sum(parts.values()))
     return longest
 
 
@@ -372,12 +394,7 @@ def _changes(cluster: Cluster, training: Training) -> Iterable[tuple[str, Cluste
         yield f"zero={stage}", cluster, replace(training, zero=stage)
     larger = [m for m in MACHINES.values() if m.memory > cluster.machine.memory]
     for machine in sorted(larger, key=lambda machine: machine.memory):
-        usual = cluster.gpus_per_node
-        yield (
-            f"{cluster.gpus:,} {machine.name}",
-            replace(cluster, machine=machine, gpus_per_node=usual),
-            training,
-        )
+        yield f"{cluster.gpus:,} {machine.name}", replace(cluster, machine=machine), training
     for times_more in (2, 4, 8, 16, 32, 64):
         more = times_more * cluster.gpus
         whole = -(-more // 8) * 8 if cluster.gpus < cluster.gpus_per_node else more

@@ -19,11 +19,13 @@ HBM_REACHED = 0.8
 """The share of the memory's bandwidth that element-wise kernels reach: an assumption."""
 
 _A100_FIT = (
-    "Fitted: one number for the rows of Narayanan et al. 2021, Table 1, and of Korthikanti et al. "
-    "2022, Table 5 (tests/benchmarks/bench_step.py prints the error of each)."
+    "Fitted: one number for the 18 rows of Narayanan et al. 2021, Table 1, and of Korthikanti et "
+    "al. 2022, Table 5 (tests/benchmarks/bench_step.py prints the error of each), so no test of "
+    "itself: what else the model counts was settled on the same rows."
 )
 _H100_FIT = (
-    "Fitted to the three rows of Llama 3 405B (arXiv 2407.21783, Table 4), so no test of itself."
+    "Fitted to the three rows of Llama 3 405B (arXiv 2407.21783, Table 4), whose FLOP/s are taken "
+    "to count half of the scores: three rows are few, and no test of itself."
 )
 _NO_FIT = "That of the H100: nothing here is held against a run on this GPU."
 
@@ -103,7 +105,7 @@ MACHINES: dict[str, Machine] = {
         Machine(
             "B200",
             *(NVLINK_GB200, NETWORK),
-            *(180e9, 2250e12, 7.7e12, 0.56, 0),
+            *(180e9, 2250e12, 8e12, 0.56, 0),
             f"NVIDIA DGX B200 data sheet: 1,440 GB, 64 TB/s and 18 PFLOP/s for 8. {_NO_FIT}",
         ),
         Machine(

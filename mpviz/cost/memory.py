@@ -1,7 +1,7 @@
 """What each pipeline rank holds in training, by kind."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from .architecture import Model
 from .estimator import estimated
 from .in_flight import in_flight
 from .model_state import KINDS
-from .options import RECOMPUTE, Held, Number, Split, Training, check_split, held_by_ranks
+from .options import RECOMPUTE, LayersHeld, Number, Split, Training, check_split, held_by_ranks
 
 RESERVE = 0.1
 """The share of a GPU's memory to leave free: measured peaks are 1.5 to 9.3 % above what is counted
@@ -142,7 +142,7 @@ def memory(
 
 
 def parts_of_rank(
-    model: Model, split: Split, training: Training, held: Held, held_in: Number
+    model: Model, split: Split, training: Training, held: LayersHeld, held_in: Number
 ) -> dict[str, Number]:
     """Return the bytes of a rank, or of an array of them, by kind."""
     return {
@@ -151,7 +151,7 @@ def parts_of_rank(
     }
 
 
-def rank_parameters(model: Model, split: Split, held: Held) -> tuple[Number, Number]:
+def rank_parameters(model: Model, split: Split, held: LayersHeld) -> tuple[Number, Number]:
     """Return the parameters of a rank: those that dp × cp shares, and its experts.
 
     Tied words are held twice where the first and the last stage are two.
@@ -170,7 +170,7 @@ def rank_parameters(model: Model, split: Split, held: Held) -> tuple[Number, Num
     return dense + ends + untied + copy + norm, experts
 
 
-def state_of(model: Model, split: Split, training: Training, held: Held) -> dict[str, Number]:
+def state_of(model: Model, split: Split, training: Training, held: LayersHeld) -> dict[str, Number]:
     """Return the bytes of weights, gradients and optimizer; a shard is rounded up."""
     dense, experts = rank_parameters(model, split, held)
     cut = {kind: place < training.zero for place, kind in enumerate(KINDS)}
@@ -182,7 +182,7 @@ def state_of(model: Model, split: Split, training: Training, held: Held) -> dict
 
 
 def activations_of(
-    model: Model, split: Split, training: Training, held: Held, held_in: Number
+    model: Model, split: Split, training: Training, held: LayersHeld, held_in: Number
 ) -> dict[str, Number]:
     """Return the bytes of activations at the peak, by part."""
     tokens = model.sequence * split.microbatch / split.cp
@@ -193,7 +193,8 @@ def activations_of(
         for part, size in kept_of_layers(model, split, training, experts=experts).items():
             parts[part] = parts.get(part, 0) + count * held_in * tokens * size
     full = split.recompute == RECOMPUTE.index("full")
-    of_layer = layer_activations(model, split, training, experts=model.expert_layers > 0)
+    again = replace(split, recompute=0)  # in backward a layer is whole for a moment
+    of_layer = layer_activations(model, again, training, experts=model.expert_layers > 0)
     parts["recomputed"] = np.where(full, tokens * sum(of_layer.values()), 0)
     whole, e = split.whole(training), training.each.weights
     mask = model.hidden / whole if model.dropout else 0

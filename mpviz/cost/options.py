@@ -199,7 +199,7 @@ def nodes_spanned(members: Number, stride: Number, each: int) -> Number:
 
 
 @dataclass(frozen=True)
-class Held:
+class LayersHeld:
     """What a pipeline rank holds of the layers: numbers, or arrays.
 
     Attributes
@@ -281,7 +281,7 @@ and the ends can have 3 fewer; 20 or 27 stages can
     return [range(end - count, end) for end, count in zip(ends, counts.tolist(), strict=True)]
 
 
-def held_by_ranks(model: Model, pp: int, training: Training) -> Held:
+def held_by_ranks(model: Model, pp: int, training: Training) -> LayersHeld:
     """Return what each pipeline rank holds, in arrays of shape (pp,)."""
     stages = stages_of(model.layers, pp, training.chunks)
     holder = np.tile(np.arange(pp), training.chunks)
@@ -294,7 +294,7 @@ def held_by_ranks(model: Model, pp: int, training: Training) -> Held:
     for row, counts in enumerate((dense, np.subtract(total, dense))):
         np.add.at(of_rank[row], holder, counts)
     ranks = np.arange(pp)
-    return Held(of_rank[0], of_rank[1], 1 * (ranks == 0), 1 * (ranks == holder[-1]))
+    return LayersHeld(of_rank[0], of_rank[1], 1 * (ranks == 0), 1 * (ranks == holder[-1]))
 
 
 def check_split(model: Model, layout: ParallelLayout, training: Training) -> None:

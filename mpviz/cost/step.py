@@ -10,7 +10,7 @@ from .activations import flops, layer_activations, layer_flops
 from .architecture import Model
 from .cluster import HBM_REACHED, Cluster, Machine
 from .memory import rank_parameters
-from .options import RECOMPUTE, Held, Number, Split, Training, check_split, held_by_ranks
+from .options import RECOMPUTE, LayersHeld, Number, Split, Training, check_split, held_by_ranks
 from .traffic import collectives, seconds_on
 
 PARTS = ("products", "memory", "tp", "cp", "ep", "pp", "dp", "optimizer", "bubble")
@@ -153,7 +153,7 @@ def step(
 
 
 def times(
-    model: Model, split: Split, training: Training, held: Held, machine: Machine
+    model: Model, split: Split, training: Training, held: LayersHeld, machine: Machine
 ) -> dict[str, Number]:
     """Return the seconds of a pipeline rank's step by `PARTS`, each number maybe an array."""
     many = split.microbatches
@@ -172,7 +172,7 @@ def times(
 
 
 def _computing(
-    model: Model, split: Split, training: Training, held: Held, machine: Machine
+    model: Model, split: Split, training: Training, held: LayersHeld, machine: Machine
 ) -> tuple[Number, Number]:
     """Return the seconds of a microbatch: of products, and of what lies between them."""
     tokens = model.sequence * split.microbatch / split.cp
@@ -204,7 +204,7 @@ gradient is written and read."""
 
 
 def _waited(
-    model: Model, split: Split, training: Training, held: Held, machine: Machine
+    model: Model, split: Split, training: Training, held: LayersHeld, machine: Machine
 ) -> dict[str, Number]:
     """Return the seconds of each kind of group in a step, nothing of dp hidden."""
     waited: dict[str, Number] = dict.fromkeys(("tp", "cp", "ep", "pp", "dp"), 0.0)
@@ -219,7 +219,7 @@ def _waited(
 
 
 def _optimizer(
-    model: Model, split: Split, training: Training, held: Held, machine: Machine
+    model: Model, split: Split, training: Training, held: LayersHeld, machine: Machine
 ) -> Number:
     """Return the seconds of the update: it reads and writes all state, and reads gradients."""
     dense, experts = rank_parameters(model, split, held)

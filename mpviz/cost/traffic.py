@@ -4,17 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from ..layout import ParallelLayout
 from .alpha_beta import seconds_of
 from .architecture import Model
 from .cluster import Machine, machine_for
 from .memory import rank_parameters
-from .options import RECOMPUTE, Held, Number, Split, Training, held_by_ranks, spread
+from .options import RECOMPUTE, LayersHeld, Number, Split, Training, held_by_ranks, spread
 
 
-class Collective(NamedTuple):
+class Exchange(NamedTuple):
     """Collectives of one size, or messages, that a rank takes part in, in one step.
 
     Attributes
@@ -54,7 +52,7 @@ class Traffic:
     ----------
     kind : str
         Of the groups, as in `ParallelLayout.groups`.
-    parts : tuple of Collective
+    parts : tuple of Exchange
         In which collectives.
     seconds : float
         For all, one after the other, in the group that is spread over most nodes.
@@ -63,7 +61,7 @@ class Traffic:
     """
 
     kind: str
-    parts: tuple[Collective, ...]
+    parts: tuple[Exchange, ...]
     seconds: float
     crosses: bool
 
@@ -142,7 +140,7 @@ def traffic(
     training = training or Training()
     machine = machine or machine_for(model.gpu, layout.gpus_per_node)
     split = Split.of(model, layout, training)
-    parts: dict[str, list[Collective]] = {}
+    parts: dict[str, list[Exchange]] = {}
     for part in collectives(model, split, training, *_rank(model, layout, training, stage)):
         if part.count and part.ranks > 1:
             parts.setdefault(part.kind, []).append(part)
@@ -163,7 +161,7 @@ def _kinds(layout: ParallelLayout) -> list[str]:
 
 
 def _timed(
-    layout: ParallelLayout, machine: Machine, kind: str, parts: tuple[Collective, ...]
+    layout: ParallelLayout, machine: Machine, kind: str, parts: tuple[Exchange, ...]
 ) -> Traffic:
     if not parts:
         return Traffic(kind, (), 0.0, False)
@@ -173,7 +171,7 @@ def _timed(
     return Traffic(kind, named, float(seconds), nodes > 1)
 
 
-def seconds_on(machine: Machine, part: Collective, nodes: Number) -> Number:
+def seconds_on(machine: Machine, part: Exchange, nodes: Number) -> Number:
     """Return the time of one of the collectives."""
     links = machine.inside, machine.between
     return seconds_of(part.operation, part.size, part.ranks, nodes, *links)
@@ -181,33 +179,33 @@ def seconds_on(machine: Machine, part: Collective, nodes: Number) -> Number:
 
 def _rank(
     model: Model, layout: ParallelLayout, training: Training, stage: int | None
-) -> tuple[Held, Number]:
+) -> tuple[LayersHeld, Number]:
     """Return what a pipeline rank holds, and how many messages it sends for a microbatch."""
     pp, v = layout.pp, training.chunks
     if stage is None:
         dense = (model.layers - model.expert_layers) / pp
         sent = 2 if pp > 2 or v > 1 else 1
-        return Held(dense, model.expert_layers / pp, 0, 0), sent * v * (pp > 1)
+        return LayersHeld(dense, model.expert_layers / pp, 0, 0), sent * v * (pp > 1)
     every = held_by_ranks(model, pp, training)
     if not 0 <= stage < pp:
         raise ValueError(f"stage must be a pipeline rank 0 … {pp - 1}, got {stage}")
     columns = (every.dense, every.experts, every.first, every.last)
-    held = Held(*(int(column[stage]) for column in columns))
+    held = LayersHeld(*(int(column[stage]) for column in columns))
     if training.schedule == "zb-v":
         return held, (2 * v - 2 * (stage == 0) - (stage == pp - 1) * 2) * (pp > 1)
     return held, (2 * v - held.first - held.last) * (pp > 1)
 
 
 def collectives(
-    model: Model, split: Split, training: Training, held: Held, sent: Number
-) -> Iterator[Collective]:
+    model: Model, split: Split, training: Training, held: LayersHeld, sent: Number
+) -> Iterator[Exchange]:
     """Yield all that a rank takes part in, where each number may be an array.
 
     Parameters
     ----------
     model, split, training
         What is trained, and how.
-    held : Held
+    held : LayersHeld
         What the rank holds.
     sent : int
         Messages for a microbatch.
@@ -220,26 +218,26 @@ def collectives(
     heads = model.kv_width / (split.tp if model.latent else _least(split.tp, model.kv_heads))
     gathered = e * tokens * split.cp * heads
     times = held.layers * many
-    yield Collective("cp", "layers", "all_gather", times, gathered, split.cp)
-    yield Collective("cp", "layers", "reduce_scatter", times, gathered, split.cp)
+    yield Exchange("cp", "layers", "all_gather", times, gathered, split.cp)
+    yield Exchange("cp", "layers", "reduce_scatter", times, gathered, split.cp)
     dense, experts = rank_parameters(model, split, held)
-    if np.all(split.ep == 1) and np.all(split.etp == split.tp):  # no expert grid
-        dense, experts = dense + experts, 0 * experts
+    one_grid = 1 * ((split.ep == 1) & (split.etp == split.tp))  # experts' copies are those of dp
+    dense, experts = dense + one_grid * experts, (1 - one_grid) * experts
     yield from _of_gradients("dp-cp", dense, split.share, training, many)
     cut = training.sequence_parallel or training.scatter_gather
     boundary = whole / (split.tp if cut else 1)
-    yield Collective("pp", "stages", "message", sent * many, boundary, split.pp)
+    yield Exchange("pp", "stages", "message", sent * many, boundary, split.pp)
     if model.tied and training.schedule != "zb-v":
         words = training.each.gradients * model.vocabulary * model.hidden / split.tp
         at = (held.first | held.last) * (split.pp > 1)
-        yield Collective("embedding", "words", "all_reduce", at, words, _least(split.pp, 2))
+        yield Exchange("embedding", "words", "all_reduce", at, words, _least(split.pp, 2))
     routed = 4 * held.experts * many
     visits = model.top_k * whole / split.tp
-    yield Collective("ep", "tokens", "all_to_all", routed, visits, split.ep)
+    yield Exchange("ep", "tokens", "all_to_all", routed, visits, split.ep)
     yield from _of_gradients("edp", experts, split.edp, training, many)
 
 
-def _of_tp(model: Model, split: Split, training: Training, held: Held) -> Iterator[Collective]:
+def _of_tp(model: Model, split: Split, training: Training, held: LayersHeld) -> Iterator[Exchange]:
     """Yield what tensor parallelism sends for activations, and once for gradients."""
     e, t, many = training.each.weights, split.tp, split.microbatches
     tokens = split.microbatch * model.sequence / split.cp
@@ -247,24 +245,24 @@ def _of_tp(model: Model, split: Split, training: Training, held: Held) -> Iterat
     again = 1 + (split.recompute == RECOMPUTE.index("full"))  # forwards
     layers, ends = held.layers * many, (held.first + held.last) * many
     if training.sequence_parallel:
-        yield Collective("tp", "layers", "all_gather", layers * 2 * again, whole, t)
-        yield Collective("tp", "layers", "all_gather", layers * 2, whole, t)
-        yield Collective("tp", "weights", "all_gather", layers * 2, whole, t)
-        yield Collective("tp", "layers", "reduce_scatter", layers * 2 * again, whole, t)
-        yield Collective("tp", "layers", "reduce_scatter", layers * 2, whole, t)
-        yield Collective("tp", "ends", "all_gather", ends + held.last * many, whole, t)
-        yield Collective("tp", "ends", "reduce_scatter", ends, whole, t)
+        yield Exchange("tp", "layers", "all_gather", layers * 2 * again, whole, t)
+        yield Exchange("tp", "layers", "all_gather", layers * 2, whole, t)
+        yield Exchange("tp", "weights", "all_gather", layers * 2, whole, t)
+        yield Exchange("tp", "layers", "reduce_scatter", layers * 2 * again, whole, t)
+        yield Exchange("tp", "layers", "reduce_scatter", layers * 2, whole, t)
+        yield Exchange("tp", "ends", "all_gather", ends + held.last * many, whole, t)
+        yield Exchange("tp", "ends", "reduce_scatter", ends, whole, t)
         once = training.each.gradients * _seen_in_part(model, held)
-        yield Collective("tp", "norms", "all_reduce", 1, once, t)
+        yield Exchange("tp", "norms", "all_reduce", 1, once, t)
     else:
-        yield Collective("tp", "layers", "all_reduce", layers * 2 * (1 + again), whole, t)
-        yield Collective("tp", "ends", "all_reduce", ends, whole, t)
+        yield Exchange("tp", "layers", "all_reduce", layers * 2 * (1 + again), whole, t)
+        yield Exchange("tp", "ends", "all_reduce", ends, whole, t)
     numbers = max(4, e) * tokens
-    yield Collective("tp", "loss", "all_reduce", held.last * many, numbers, t)
-    yield Collective("tp", "loss", "all_reduce", held.last * many, 2 * numbers, t)
+    yield Exchange("tp", "loss", "all_reduce", held.last * many, numbers, t)
+    yield Exchange("tp", "loss", "all_reduce", held.last * many, 2 * numbers, t)
 
 
-def _seen_in_part(model: Model, held: Held) -> Number:
+def _seen_in_part(model: Model, held: LayersHeld) -> Number:
     """Return the parameters that are whole on each rank of tp, but see its tokens alone."""
     places = model.ends[0] - model.vocabulary * model.hidden
     routers = held.experts * model.router
@@ -278,20 +276,20 @@ def _seen_in_part(model: Model, held: Held) -> Number:
 
 def _of_gradients(
     kind: str, parameters: Number, ranks: Number, training: Training, many: Number
-) -> Iterator[Collective]:
+) -> Iterator[Exchange]:
     """Yield how gradients are summed, and weights gathered: once a step; see `zero`."""
     each = training.each
     some = 1 * (parameters > 0)
     if not training.zero:
         size = each.gradients * parameters
-        yield Collective(kind, "gradients", "all_reduce", some, size, ranks)
+        yield Exchange(kind, "gradients", "all_reduce", some, size, ranks)
         return
     scattered = many if training.zero == 3 else 1
     gathered = 2 * many if training.zero == 3 else 1
     size = each.gradients * parameters
-    yield Collective(kind, "gradients", "reduce_scatter", some * scattered, size, ranks)
+    yield Exchange(kind, "gradients", "reduce_scatter", some * scattered, size, ranks)
     size = each.weights * parameters
-    yield Collective(kind, "weights", "all_gather", some * gathered, size, ranks)
+    yield Exchange(kind, "weights", "all_gather", some * gathered, size, ranks)
 
 
 def _least(one: Number, other: Number) -> Number:

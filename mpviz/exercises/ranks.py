@@ -29,6 +29,7 @@ def tried(
     layout: ParallelLayout,
     asked: str,
     on_hang: Callable[[Mapping[int, str]], str] = every_rank_must_call,
+    seconds: float | None = None,
 ) -> "Results | Verdict":
     """Run ``attempt`` on every rank of a layout, with the answer as its last argument.
 
@@ -45,6 +46,8 @@ def tried(
         What to write, such as ``"def answer(x): and return the sum"``.
     on_hang : callable
         Makes a hint of ``{rank: operation}``, the ranks that waited until the deadline.
+    seconds : float, optional
+        Until then; `SECONDS` if not given.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def tried(
         return Verdict(False, f"{answer!r} is not a function; write {asked}.")
     from ..world import RanksError, World  # only whoever answers pays for ranks
 
-    with World(layout, timeout=SECONDS) as world:
+    with World(layout, timeout=SECONDS if seconds is None else seconds) as world:
         try:
             results = world.run(attempt, answer, record=True)
         except RanksError as error:

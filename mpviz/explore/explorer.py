@@ -8,6 +8,7 @@ widget for all of them, because then a move is one message there and one back.
 import base64
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from math import isfinite
@@ -29,6 +30,9 @@ _HERE = Path(__file__).parent
 SCRIPT = "\n".join(
     (_HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("canvas", "recorded", "panel")
 )
+_DEEPEST = 12
+"""Moves within one another: who observes a move may make the next one, but not for ever."""
+
 STYLE = (_HERE / "panel.css").read_text(encoding="utf-8")
 
 
@@ -161,6 +165,7 @@ class Explorer(anywidget.AnyWidget):
         # A kernel may answer the page in one thread while it runs a cell in another. And who
         # observes a move may make the next one.
         self._turn = threading.RLock()
+        self._depth = 0
         self._start = dict(settings)
         self._kept: Mapping[str, Sequence[Any]] = {}
         view = self._viewed(settings)
@@ -262,7 +267,7 @@ class Explorer(anywidget.AnyWidget):
         return {name: value for name, value in now.items() if value != held[name]}
 
     def _move(self, changes: Mapping[str, Any]) -> None:
-        with self._turn:
+        with self._turn, self._nested(changes):
             before = self._state
             settings = dict(before.settings)
             for name, value in changes.items():
@@ -271,6 +276,21 @@ class Explorer(anywidget.AnyWidget):
                 self._state = self._tried(settings, moved=list(changes)[-1])
             view = self._state.view
             self._show(**(self._drawn(view) if view is not before.view else {}))
+
+    @contextmanager
+    def _nested(self, changes: Mapping[str, Any]) -> Iterator[None]:
+        """Raise where observers of a move make the next one, and that without end."""
+        if self._depth == _DEEPEST:
+            asked = ", ".join(f"{name}={value!r}" for name, value in changes.items())
+            raise ValueError(
+                f"{self._call}: observers move it again and again: {asked} is the "
+                f"move {_DEEPEST + 1} of one change; let them stop when nothing has changed"
+            )
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
 
     def _followed(self, settings: Settings, name: str, value: Any) -> Settings:
         """Return the settings after the change of one; nothing follows from nonsense."""

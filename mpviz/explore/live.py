@@ -150,4 +150,5 @@ def curve(
 
 
 def _in_notebook() -> bool:
-    return "ipykernel" in sys.modules
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")  # a terminal shows no pictures

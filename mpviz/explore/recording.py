@@ -37,20 +37,21 @@ _PAGE = """<!DOCTYPE html>
 </style>
 </head>
 <body class="mpviz-page">
-<main>
+<main class="mpviz-saved">
 <h1>{title}</h1>
-<p id="notice" role="status">The sliders need JavaScript; without it, picture and text stay.</p>
-<div id="explorer">
+<p class="mpviz-notice" role="status">
+The sliders need JavaScript; without it, picture and text stay.</p>
+<div class="mpviz-still">
 <figure><img src="data:image/png;base64,{png}" width="{width}" height="{height}" alt="{summary}">
 </figure>
 <pre tabindex="0" aria-label="the same in text">{text}</pre>
 </div>
-</main>
 <script type="module">
 {script}
 {boot}
 </script>
-<script type="text/plain" id="store">{store}</script>
+<script type="text/plain" class="mpviz-store">{store}</script>
+</main>
 </body>
 </html>
 """

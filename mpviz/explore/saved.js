@@ -1,11 +1,15 @@
 // Starts the explorer of a saved page in place of its still picture; says why, if it cannot.
+// Of several in one document each script starts one, in their order.
 
+const page = document.querySelector(".mpviz-saved:not([data-started])");
+page.dataset.started = "true";
+const notice = page.querySelector(".mpviz-notice");
 try {
-  const recording = await unpacked(document.getElementById("store")?.textContent.trim());
+  const recording = await unpacked(page.querySelector(".mpviz-store")?.textContent.trim());
   const live = element("div");
   render({ model: new Recorded(recording), el: live });
-  document.getElementById("explorer").replaceChildren(live);
-  document.getElementById("notice").remove();
+  page.querySelector(".mpviz-still").replaceChildren(live);
+  notice.remove();
 } catch (error) {
-  document.getElementById("notice").textContent = `The sliders are missing: ${error.message}.`;
+  notice.textContent = `The sliders are missing: ${error.message}.`;
 }

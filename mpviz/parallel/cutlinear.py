@@ -32,6 +32,7 @@ class CutLinear(nn.Module):
         stacked: int,
         generator: torch.Generator | None,
         dtype: torch.dtype | None,
+        device: torch.device | str | None,
         check: bool,
     ) -> None:
         super().__init__()
@@ -43,9 +44,9 @@ class CutLinear(nn.Module):
         bound = 1 / sqrt(self.input_size)
         whole = torch.empty(self.output_size, self.input_size, dtype=dtype)
         whole.uniform_(-bound, bound, generator=generator)
-        self.weight = nn.Parameter(self._part(whole, matrix))
+        self.weight = nn.Parameter(self._part(whole, matrix).to(device))
         zeros = whole.new_zeros(self.output_size)
-        self.bias = nn.Parameter(self._part(zeros, vector)) if vector else None
+        self.bias = nn.Parameter(self._part(zeros, vector).to(device)) if vector else None
 
     @classmethod
     def from_reference(cls, linear: nn.Linear, group: dist.ProcessGroup, **options: Any) -> Self:
@@ -97,4 +98,9 @@ class CutLinear(nn.Module):
 def like(weight: Tensor, bias: Tensor | None) -> dict[str, Any]:
     """Return the options of a layer that will be given these parameters."""
     unused = torch.Generator()  # torch's own one must not move on
-    return {"bias": bias is not None, "dtype": weight.dtype, "generator": unused}
+    return {
+        "bias": bias is not None,
+        "dtype": weight.dtype,
+        "device": weight.device,
+        "generator": unused,
+    }

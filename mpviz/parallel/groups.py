@@ -64,15 +64,17 @@ def init(
 
     Every rank calls it once. Where torch.distributed is not initialised yet, that is done first,
     from the variables that torchrun sets (``RANK``, ``WORLD_SIZE``, ``LOCAL_WORLD_SIZE``,
-    ``MASTER_ADDR``, ``MASTER_PORT``).
+    ``MASTER_ADDR``, ``MASTER_PORT``). See the notes for several machines.
 
     Parameters
     ----------
     layout : ParallelLayout
         The same on every rank.
     backend : str
-        As in ``init_process_group``: ``"gloo"``, ``"nccl"``, ``"cpu:gloo,cuda:nccl"``. Only gloo
-        has been run.
+        As in ``init_process_group``: ``"gloo"``, on the CPU; ``"nccl"``, on GPUs; or
+        ``"cpu:gloo,cuda:nccl"``, which `pipeline.execute` needs for stages on GPUs. Only gloo has
+        been run. With NCCL a script calls ``torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))``
+        first.
     timeout : float
         Seconds that a rank waits for the others, here and in each operation of the groups.
 
@@ -80,6 +82,30 @@ def init(
     ------
     ValueError
         If the processes that were started are not those of the layout, before any waits.
+
+    Notes
+    -----
+    On several machines torchrun runs once on each, the number of GPUs of a machine as
+    ``--nproc-per-node``. With two, of which the first has the address 10.0.0.1, in one line::
+
+        export GLOO_SOCKET_IFNAME=eth0
+        torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d
+                 --rdzv-endpoint 10.0.0.1:29500 --rdzv-conf is_host=1
+                 --local-addr 10.0.0.1 train.py
+
+    and on the second ``is_host=0`` and its own ``--local-addr``.
+
+    - ``GLOO_SOCKET_IFNAME`` is the interface that reaches the other machines. Without it gloo takes
+      the address that the machine's own name resolves to, often one that nobody else can reach.
+      NCCL reads ``NCCL_SOCKET_IFNAME``.
+    - ``is_host=1`` says where ranks meet. Without it torchrun compares the endpoint with the names
+      of the machine, and where none is the same nobody opens the port.
+    - ``--local-addr`` is what the others are told of a machine; without it, its name.
+
+    Nodes are numbered in the order of these addresses, compared as text; ``--master-addr``,
+    ``--master-port`` and ``--node-rank`` in place of ``--rdzv-…`` and ``--local-addr`` number them
+    as you say. A script ends with a ``dist.barrier()`` and ``dist.destroy_process_group()``: else a
+    rank that ends first may abort those that still talk to it.
 
     Examples
     --------

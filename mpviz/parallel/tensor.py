@@ -51,6 +51,9 @@ class ColumnParallelLinear(CutLinear):
         gives the same model whatever tp is. None: torch's default one.
     dtype : torch.dtype, optional
         Of the parameters.
+    device : torch.device or str, optional
+        Where they live; they are drawn on the CPU, the same for any device. Tried on the CPU and
+        on "meta", which has shapes alone; no GPU has run this yet.
     check : bool
         Whether the ranks compare what they are given before they communicate (see
         `copy_to_tensor_model_parallel_region`). On every rank the same.
@@ -80,6 +83,7 @@ class ColumnParallelLinear(CutLinear):
         stacked: int = 1,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
         check: bool = True,
     ) -> None:
         tp = check_group(group).size()
@@ -91,7 +95,7 @@ class ColumnParallelLinear(CutLinear):
         columns = output_size // stacked
         matrix = Cut("A", (input_size, columns), tp, dim=1)
         vector = Cut("b", (columns,), tp, dim=0) if bias else None
-        super().__init__(matrix, vector, group, stacked, generator, dtype, check)
+        super().__init__(matrix, vector, group, stacked, generator, dtype, device, check)
         self.gather_output, self.sequence_parallel = gather_output, sequence_parallel
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,7 +117,7 @@ class RowParallelLinear(CutLinear):
     ----------
     input_size, output_size : int
         Of the whole layer; tp divides ``input_size``.
-    group, generator, dtype, check
+    group, generator, dtype, device, check
         As for `ColumnParallelLinear`.
     bias : bool
         Whether there is b: whole on every rank, and added once, after the sum. It starts at zero.
@@ -141,6 +145,7 @@ class RowParallelLinear(CutLinear):
         sequence_parallel: bool = False,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
         check: bool = True,
     ) -> None:
         tp = check_group(group).size()
@@ -148,7 +153,7 @@ class RowParallelLinear(CutLinear):
             raise ValueError("sequence_parallel=True needs input_is_parallel=True")
         matrix = Cut("A", (input_size, output_size), tp, dim=0)
         vector = Cut("b", (output_size,), tp) if bias else None
-        super().__init__(matrix, vector, group, 1, generator, dtype, check)
+        super().__init__(matrix, vector, group, 1, generator, dtype, device, check)
         self.input_is_parallel, self.sequence_parallel = input_is_parallel, sequence_parallel
         if self.bias is not None:
             self.bias.sequence_parallel = sequence_parallel  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ class ParallelMLP(nn.Module):
     check : bool
         Whether the ranks compare what they are given, once for both layers.
     **options
-        ``bias``, ``sequence_parallel``, ``generator`` and ``dtype``, as for
+        ``bias``, ``sequence_parallel``, ``generator``, ``dtype`` and ``device``, as for
         `ColumnParallelLinear`.
     """
 
@@ -86,7 +86,7 @@ class ParallelAttention(nn.Module):
     check : bool
         Whether the ranks compare what they are given, once for both layers.
     **options
-        ``bias``, ``sequence_parallel``, ``generator`` and ``dtype``, as for
+        ``bias``, ``sequence_parallel``, ``generator``, ``dtype`` and ``device``, as for
         `ColumnParallelLinear`.
 
     Raises

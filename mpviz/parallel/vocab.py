@@ -44,7 +44,7 @@ class VocabParallelEmbedding(nn.Module):
     reduce_scatter_embeddings : bool
         Whether each rank gets the vectors of its part of the sequence (dimension 0) alone, as
         sequence parallelism wants them.
-    generator, dtype, check
+    generator, dtype, device, check
         As for `ColumnParallelLinear`; vectors are drawn from a normal distribution, as those of
         ``nn.Embedding`` are.
 
@@ -65,6 +65,7 @@ class VocabParallelEmbedding(nn.Module):
         reduce_scatter_embeddings: bool = False,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
         check: bool = True,
     ) -> None:
         super().__init__()
@@ -77,7 +78,7 @@ class VocabParallelEmbedding(nn.Module):
         whole.normal_(generator=generator)
         if self.padding_idx is not None:
             whole[self.padding_idx] = 0.0
-        self.weight = nn.Parameter(self.matrix.part(whole, group.rank()).clone())
+        self.weight = nn.Parameter(self.matrix.part(whole, group.rank()).clone().to(device))
 
     @classmethod
     def from_reference(
@@ -97,7 +98,11 @@ class VocabParallelEmbedding(nn.Module):
                     f"options only padding_idx is kept"
                 )
         weight = embedding.weight
-        like = {"dtype": weight.dtype, "padding_idx": embedding.padding_idx}
+        like = {
+            "dtype": weight.dtype,
+            "device": weight.device,
+            "padding_idx": embedding.padding_idx,
+        }
         options = {**like, "generator": torch.Generator(), **options}
         cut = cls(embedding.num_embeddings, embedding.embedding_dim, group, **options)
         with torch.no_grad():
@@ -307,7 +312,7 @@ def check_words(words: Tensor, count: int) -> None:
     """
     if words.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"words are whole numbers (int64), got {described(words)}")
-    if words.numel():
+    if words.numel() and not words.is_meta:
         for extreme in torch.stack(words.aminmax()).tolist():
             if not 0 <= extreme < count:
                 raise ValueError(f"index {extreme} is none of the {count} words 0 … {count - 1}")

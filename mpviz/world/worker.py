@@ -3,7 +3,6 @@
 import ast
 import ctypes
 import faulthandler
-import inspect
 import linecache
 import os
 import pickle
@@ -28,6 +27,7 @@ from torch.distributed import distributed_c10d
 
 from ..layout import ParallelLayout
 from ..parallel.groups import ParallelState, init
+from .binding import OWN_NAMES, bound
 from .calls import Observer, Operations
 from .matching import Log
 from .output import Capture
@@ -35,12 +35,6 @@ from .protocol import Job, Outcome, Place, cell_name
 from .record import Recorder
 from .stack import failure_of, place_of
 from .table import Table
-
-OWN_NAMES = (
-    *("rank", "world_size", "tp_rank", "cp_rank", "dp_rank", "pp_rank"),
-    *("groups", "layout"),
-)
-"""The variables every rank begins with."""
 
 _LONGEST_TEXT = 4_000
 _PR_SET_PDEATHSIG = 1
@@ -278,33 +272,8 @@ def _run_cell(source: str, namespace: dict[str, Any]) -> Any:
 def _call(call: bytes, own: Mapping[str, Any]) -> Any:
     """Call a function; parameters named as the rank's variables are filled in."""
     function, given = pickle.loads(call)
-    args, kwargs = _bound(function, list(given), own)
+    args, kwargs = bound(function, list(given), own)
     return function(*args, **kwargs)
-
-
-def _bound(
-    function: Callable[..., Any], given: list[Any], own: Mapping[str, Any]
-) -> tuple[list[Any], dict[str, Any]]:
-    """Deal what was given to the parameters that do not bear a name of the rank's own."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return given, {}
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
-    in_line = True
-    for parameter in parameters:
-        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD):
-            in_line = False
-        if parameter.name in own and not in_line:
-            kwargs[parameter.name] = own[parameter.name]
-        elif parameter.name in own:
-            args.append(own[parameter.name])
-        elif in_line and given and parameter.kind is not parameter.VAR_POSITIONAL:
-            args.append(given.pop(0))
-        elif parameter.kind is not parameter.VAR_POSITIONAL:
-            in_line = False  # a default is used; whatever follows goes by name
-    return [*args, *given], kwargs
 
 
 def _shown(value: Any) -> str:

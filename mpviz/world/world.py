@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from multiprocessing import current_process
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ from .protocol import Job, cell_name
 from .report import DESTROYED, Diagnosis
 from .requirements import most_threads
 from .results import Results, events_of, printed
+from .script import History, write_script
 from .unfinished import unfinished
 
 if TYPE_CHECKING:
@@ -126,6 +129,7 @@ class World:
         self.threads = _threads(threads, layout.world_size)
         self.check = bool(check)
         self.events: tuple[Event, ...] = ()
+        self._history = History()
         self._busy = threading.Lock()
         self._pool: Pool | None = None
         self._finalizer: weakref.finalize[[], World] | None = None
@@ -143,6 +147,7 @@ class World:
         if self._pool is None:
             self._pool = Pool(self.layout, deadline=self.timeout, threads=self.threads)
             self._finalizer = weakref.finalize(self, self._pool.close)
+            self._history.starts += 1
         return self
 
     def _leave_to_the_parent(self) -> None:
@@ -248,6 +253,50 @@ class World:
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
         return self._run(Job(source=source, compare=self.check), only, timeout, record)
 
+    def script(
+        self, path: str | PathLike[str], *, without: Iterable[int] = (), overwrite: bool = False
+    ) -> Path:
+        """Write what the ranks did so far as a script for ``torchrun``, and Slurm's file beside it.
+
+        The script has the cells and the calls in order, and prints what they returned. What the
+        notebook sent along (the function, its arguments, the names it uses) stands in it as text.
+
+        Parameters
+        ----------
+        path : path
+            Such as ``"train.py"``, with which comes ``train.sbatch``.
+        without : ints
+            Runs to leave out, by their number; a refusal names them. What they would have set, or
+            drawn of random numbers, is then missing to those behind.
+        overwrite : bool
+            Whether files that are there may be replaced.
+
+        Returns
+        -------
+        Path
+            Of the script.
+
+        Raises
+        ------
+        ValueError
+            If runs failed, ran on some ranks alone, or were sent what has no text, such as a
+            tensor: it names each.
+        FileExistsError
+            If a file is there.
+
+        Notes
+        -----
+        What only a World has is left: it compares what ranks call, and records.
+        """
+        return write_script(
+            self._history,
+            self.layout,
+            path,
+            threads=self.threads,
+            without=without,
+            overwrite=overwrite,
+        )
+
     def observed(self, kind: str) -> Groups:
         """Return the groups of a kind as the processes report them.
 
@@ -261,6 +310,7 @@ class World:
         """
         expected = self.layout.groups(kind)
         reports = self.run(_report_group, expected.kind)
+        self._history.runs.pop()  # a question of ours
         seen = dict.fromkeys(tuple(report) for report in reports if report is not None)
         if not seen:
             raise ValueError(f"no rank has a {kind!r} group; kinds: {', '.join(GROUP_KINDS)}")
@@ -281,13 +331,16 @@ class World:
             run = self._through(job, ranks, deadline)
             if record:
                 self.events = events_of(run.outcomes)
-            return self._judged(run, deadline)
+            results = self._judged(run, deadline)
+            self._history.went_well(shown=not results.all_none)
+            return results
         finally:
             self._busy.release()
 
     def _through(self, job: Job, ranks: list[int], deadline: float) -> Run:
         pool = self.start()._pool
         assert pool is not None
+        self._history.begun(job, ranks)
         try:
             with Progress(len(ranks)) as progress:
                 run = pool.run(job, ranks, deadline, progress)

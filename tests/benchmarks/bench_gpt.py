@@ -90,8 +90,11 @@ def step_of_torch(config: Any, groups: Any) -> Any:
         BatchFirst(model) if first else model, number, 4, torch.device("cpu"), group=pp
     )
     order = Schedule1F1B(stage, MICROBATCHES, loss_fn=loss)
-    optimizer = torch.optim.Adam(model.parameters(), foreach=True)
     whole = [name for name, p in model.named_parameters() if not _is_cut(p)]
+    kinds: list[list[Any]] = [[], []]  # plain tensors and DTensors: foreach takes no mixture
+    for parameter in model.parameters():
+        kinds[hasattr(parameter, "placements")].append(parameter)
+    optimizer = torch.optim.Adam([{"params": kind} for kind in kinds], foreach=True)
 
     def step(tokens: torch.Tensor, targets: torch.Tensor) -> float:
         optimizer.zero_grad()

@@ -26,6 +26,9 @@ STEPS = 100
 SLIDE = ParallelLayout(nodes=2, tp=2, pp=4)
 PROGRAM = (Path(__file__).parents[1] / "parallel" / "gpt_ranks.py").read_text()
 MODEL = "parallel.GPTConfig(dtype=torch.float64)"  # 8 layers, hidden 64, 404,096 parameters
+# A curve amplifies what rounding leaves, as much as its steps are large: the whole batch and its
+# eight parts, both in one process, end 9e-16 apart with these settings; without the ten steps of
+# warm-up 3e-13; with lr 5e-3 and no warm-up, as in lesson 08, 2e-11.
 MOST_APART, HIGHEST_LOSS, MOST_SECONDS, MOST_BYTES = 1e-12, 0.3, 60.0, 2e9
 
 

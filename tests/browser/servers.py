@@ -4,12 +4,13 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,19 +68,23 @@ def voila(folder):
 
 
 def written_down(folder, process):
-    """Read the address that a Jupyter server leaves in its runtime folder; None before."""
+    """Read the address that a Jupyter server leaves in its runtime folder; None before it listens.
+
+    It writes the file first.
+    """
     for path in (folder / "runtime").glob("jpserver-*.json"):
         if text := path.read_text():
             said = json.loads(text)
-            return Server(said["url"], said["token"], folder, process)
+            with suppress(OSError), socket.create_connection(("localhost", said["port"]), 1):
+                return Server(said["url"], said["token"], folder, process)
     return None
 
 
 def seen_listening(folder, process):
     """Look for the socket of a server that says nowhere which one it took; None before."""
-    for socket in process.net_connections(kind="tcp"):
-        if socket.status == psutil.CONN_LISTEN:
-            return Server(f"http://localhost:{socket.laddr.port}/", "", folder, process)
+    for each in process.net_connections(kind="tcp"):
+        if each.status == psutil.CONN_LISTEN:
+            return Server(f"http://localhost:{each.laddr.port}/", "", folder, process)
     return None
 
 

@@ -12,6 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser.pages import SCREENSHOTS, eventually
 from browser.panels import Panel, looks_like, settings_of, value_of
+from steps import recorded_events
 
 from mpviz import explore, presets
 from mpviz.draw.canvas.scene import Box, Raster
@@ -24,6 +25,7 @@ MAKERS = {
     "schedule": explore.schedule,
     "collective": explore.collective,
     "zero": explore.zero,
+    "step": lambda: explore.step(recorded_events(), presets.SLIDE.layout),
 }
 SET = """(control, value) => {
     control.value = value;
@@ -285,6 +287,20 @@ def test_no_frame_is_blank_while_it_moves(chromium, saved):
         assert blank == 0 and pictures > 2
 
 
+def test_two_pages_in_one_document_both_move(chromium, saved, tmp_path):
+    first, second = (saved[name].read_text(encoding="utf-8") for name in ("zero", "step"))
+    both = tmp_path / "both.html"
+    both.write_text(first.replace("</body>", second.partition("<body class=")[2].partition(">")[2]))
+    with opened(chromium, both) as page:
+        for number, (name, moved) in enumerate((("zero", "stage"), ("step", "time"))):
+            panel = Panel(page.locator(".mpviz-explorer").nth(number))
+            panel.locator.wait_for(timeout=10_000)
+            panel.control(moved).focus()
+            page.keyboard.press("End")
+            eventually(lambda p=panel, n=name: agrees(n, p), page)
+        assert page.locator(".mpviz-notice").count() == 0
+
+
 # ---- what is missing
 
 
@@ -300,7 +316,7 @@ def edited(text, answers):
     return f"{text[: text.index(STORE)]}{STORE}{base64.b64encode(gzip.compress(answers)).decode()}"
 
 
-STORE = '<script type="text/plain" id="store">'
+STORE = '<script type="text/plain" class="mpviz-store">'
 
 
 @pytest.mark.parametrize(
@@ -321,7 +337,7 @@ def test_without_its_answers_a_page_says_so_and_keeps_picture_and_text(
     chromium, saved, tmp_path, change, said
 ):
     with opened(chromium, altered(saved["layout"], tmp_path, change)) as page:
-        notice = page.locator("#notice")
+        notice = page.locator(".mpviz-notice")
         notice.get_by_text(said).wait_for(timeout=5000)
         assert notice.inner_text().startswith("The sliders are missing: ")
         stays(page)

@@ -8,6 +8,7 @@ import pytest
 from draw.pipelines import PIPELINES, timelines
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from steps import recorded_events
 from strategies import layouts
 
 from mpviz import Event, ParallelLayout, draw, presets, schedule, shards
@@ -15,7 +16,7 @@ from mpviz.draw import Picture
 from mpviz.draw.canvas.glyphs import box_of
 from mpviz.draw.canvas.scene import Box, Label, Raster, Scene
 from mpviz.draw.canvas.theme import MAX_WIDTH, PAPER, SMALL, contrast
-from mpviz.timeline import Timeline
+from mpviz.timeline import RecordedStep, Timeline
 
 DRAWINGS: dict[str, Callable[[ParallelLayout], Picture]] = {
     "grid": draw.grid,
@@ -247,6 +248,33 @@ def test_traffic_and_timelines_too(world_size):
     ranks = tuple(range(world_size))
     barrier = [Event(rank, "barrier", -0.3 * rank - 1, -0.5, ranks) for rank in ranks]
     check(draw.timeline([*barrier, *_ring(world_size)]).scene)
+
+
+@pytest.mark.parametrize("moment", [None, 0.0, 0.5, 1.0])
+@pytest.mark.parametrize("layout", [c for c in CORNER_CASES if c.world_size <= 256], ids=repr)
+def test_recorded_steps_too(layout, moment):
+    step = RecordedStep(recorded_events(layout), layout)
+    picture = draw.step(step.events, layout, at=None if moment is None else moment * step.seconds)
+    check(picture.scene)
+    assert picture.scene.width <= MAX_WIDTH + 100
+
+
+CURVES = [
+    {"one": []},
+    {"one value": [3.0]},
+    {"never finite": [float("nan"), float("inf")]},
+    {"a gap": [1.0, float("nan"), 2.0], "negative": [-5.0, 3.0]},
+    {"all the same": [2.0] * 9, "tiny": [1e-9] * 3},
+    {"long": range(100_000)},
+    {f"curve {n}": [n / 7, 3.0] for n in range(8)},
+]
+
+
+@pytest.mark.parametrize("named", CURVES, ids=lambda named: next(iter(named)))
+def test_curves_too(named):
+    scene = draw.curves(named, steps=5).scene
+    check(scene)
+    assert scene.width <= MAX_WIDTH + 100
 
 
 def test_a_run_without_messages_or_events():

@@ -11,6 +11,7 @@ from exercises.judged import assert_wrong
 from mpviz import exercises
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # as a notebook's functions go
+pytestmark = pytest.mark.usefixtures("kept_ranks")
 
 
 def the_sum(x, has_data, group):

@@ -12,6 +12,7 @@ from exercises.judged import assert_wrong
 from mpviz import exercises
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # as a notebook's functions go
+pytestmark = pytest.mark.usefixtures("kept_ranks")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from mpviz import exercises
 from mpviz.exercises import lesson06
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # as a notebook's functions go
+pytestmark = pytest.mark.usefixtures("kept_ranks")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from steps import recorded_events
 
 from mpviz import GROUP_KINDS, ParallelLayout, draw, explore, presets
 from mpviz.draw.canvas.scene_json import from_json, to_json
@@ -204,7 +205,11 @@ def test_a_control_that_is_not_there_or_a_value_of_another_kind_is_an_error(sett
     assert not explorer.moved
 
 
-MAKERS = (explore.layout, explore.compare, explore.schedule, explore.collective, explore.zero)
+def step(**settings):
+    return explore.step(recorded_events(), SLIDE, **settings)
+
+
+MAKERS = (explore.layout, explore.compare, explore.schedule, explore.collective, explore.zero, step)
 NONSENSE = (
     *(None, True, [], {}, set(), (1,), object(), b"2", "x", "", "2"),
     *(-1, 0, 1.5, 2.0, 1e300, float("nan"), float("inf"), 10**6, 10**30, 1j),
@@ -293,6 +298,26 @@ def test_bad_first_settings_are_an_error():
         explore.compare(SLIDE, tp=2)
     with pytest.raises(ValueError, match="starts from a ParallelLayout or a preset, got 3"):
         explore.compare(3)
+
+
+def test_observers_that_move_each_other_without_end_are_named():
+    one, other = explore.layout(SLIDE), explore.layout(SLIDE)
+    one.observe(lambda change: other.set(nodes=change.new.nodes + 1), "value")
+    other.observe(lambda change: one.set(nodes=change.new.nodes + 1), "value")
+    with pytest.raises(ValueError, match="observers move it again and again: nodes=") as raised:
+        one.nodes = 3
+    assert "\n" not in str(raised.value)
+    one.unobserve_all("value")
+    one.nodes = 4  # and it goes on
+    assert one.value.nodes == 4
+
+
+def test_observers_that_come_to_rest_are_not_stopped():
+    one, other = explore.layout(SLIDE), explore.layout(SLIDE)
+    one.observe(lambda change: other.set(nodes=min(change.new.nodes + 1, 8)), "value")
+    other.observe(lambda change: one.set(nodes=min(change.new.nodes + 1, 8)), "value")
+    one.nodes = 3
+    assert one.nodes == other.nodes == 8
 
 
 # ---- any moves at all

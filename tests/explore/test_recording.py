@@ -32,7 +32,7 @@ def test_each_combination_has_the_answer_of_an_explorer_that_stands_there(make):
     combinations = list(product(*kept.values()))
     assert len(answers) == len(combinations) > 100
     fitting = 0
-    for combination, answer in list(zip(combinations, answers, strict=True))[::7]:
+    for combination, answer in list(zip(combinations, answers, strict=True))[::17]:
         other = make()
         other.set(**dict(zip(kept, combination, strict=True)))
         assert answer.get("problem") == other.problem
@@ -115,7 +115,7 @@ def test_a_record_that_takes_too_much_is_refused_with_its_size_and_what_would_fi
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_a_page_holds_picture_text_store_and_asks_nobody(make, tmp_path):
-    explorer = make().record()
+    explorer = make()
     path = explorer.save(tmp_path / "explore.html")
     text = path.read_text(encoding="utf-8")
     assert explorer.store in text

@@ -29,7 +29,14 @@ import time; time.sleep(0.6)"""
 
 
 def test_every_lesson_with_ranks_says_what_it_needs():
-    assert {path.name.partition("_")[0] for path in WITH_RANKS} >= {"04", "05", "06", "07", "08", "08b"}
+    assert {path.name.partition("_")[0] for path in WITH_RANKS} >= {
+        "04",
+        "05",
+        "06",
+        "07",
+        "08",
+        "08b",
+    }
     assert all(stated(path) <= BINDER for path in WITH_RANKS)
 
 

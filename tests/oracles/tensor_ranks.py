@@ -1,26 +1,19 @@
 """mpviz's cut layers beside Megatron's and DTensor's, on real ranks: ``tensor_ranks.py FOLDER``.
 
-Eight ranks form groups of 1, of 2, of 4 and of 8 in turn. Every rank writes FOLDER/RANK.json: for
-each case by how much outputs and gradients differ from the peer's. The peers are imported once,
-then the ranks are forked.
+Eight ranks form groups of 1, of 2, of 4 and of 8 in turn. Every rank answers, for each case, by how
+much outputs and gradients differ from the peer's.
 """
 
-import json
-import os
 import sys
-import traceback
 import warnings
-from datetime import timedelta
 from itertools import product
 from pathlib import Path
 
-from forked import run_ranks  # a script finds its neighbours
+from forked import answer  # a script finds its neighbours
 
 RANKS = 8
 TP_SIZES = (1, 2, 4, 8)
 TOKENS, BATCH, HIDDEN, FFN, WORDS = 8, 3, 16, 32, 24
-RENDEZVOUS_DEADLINE = timedelta(seconds=60)
-RANKS_DEADLINE = 110.0
 
 
 # ---- what all comparisons share
@@ -324,21 +317,13 @@ def dtensor_loss(dtype, group, mesh):
 # ---- processes
 
 
-def compare(folder: Path, rank: int) -> dict[str, dict[str, float]]:
+def compare(rank: int) -> dict[str, dict[str, float]]:
     """Take part as one rank in groups of every size; return errors by size, peer and case."""
     import torch
-    import torch.distributed as dist
     from megatron.core import parallel_state
 
     warnings.simplefilter("ignore")
     without_a_gpu()
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=RANKS,
-        timeout=RENDEZVOUS_DEADLINE,
-    )
     found = {}
     for tp in TP_SIZES:
         torch.manual_seed(tp)
@@ -349,33 +334,14 @@ def compare(folder: Path, rank: int) -> dict[str, dict[str, float]]:
         for peer, cases in (("Megatron", megatron_cases), ("DTensor", dtensor_cases)):
             found |= {f"{tp} {peer} {case}": errors for case, errors in cases(group).items()}
         parallel_state.destroy_model_parallel()
-    # A rank that left early would cut off those still talking.
-    dist.barrier()
-    dist.destroy_process_group()
     return found
 
 
-def report(folder: Path, rank: int) -> None:
-    """Write what one rank found, or its traceback."""
-    try:
-        written = compare(folder, rank)
-    except BaseException:
-        written = {"failure": traceback.format_exc()}
-    (folder / f"{rank}.json").write_text(json.dumps(written))
-
-
-def main(folder: Path) -> None:
-    # So that the forks find them imported.
+if __name__ == "__main__":
+    # So that the forks find them imported: 1,300 modules that each would import for itself.
+    import megatron.core.tensor_parallel  # noqa: F401
     import torch.distributed.tensor.parallel  # noqa: F401
 
-    arguments = [(folder, rank) for rank in range(RANKS)]
-    run_ranks(report, arguments, seconds=RANKS_DEADLINE)
+    import mpviz.parallel  # noqa: F401
 
-
-if __name__ == "__main__":
-    os.environ |= {
-        "OMP_NUM_THREADS": "1",
-        # Whatever the hostname resolves to, ranks of one machine meet on loopback.
-        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
-    }
-    main(Path(sys.argv[1]))
+    answer(Path(sys.argv[1]), RANKS, compare)

@@ -4,18 +4,13 @@ First with torch's fake process group, which plays any rank of any world in this
 then with real processes over gloo.
 """
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from random import Random
 
 import pytest
+from oracles.answers import answers_of
 from oracles.configurations import Configuration, configurations
 from oracles.megatron_groups import reported
 
@@ -108,40 +103,7 @@ def test_getters_report_mpvizs_groups_and_refusals_agree() -> None:
 @pytest.fixture(scope="module")
 def sixteen_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, list]]]:
     """What each of 16 real gloo processes observed."""
-    folder = tmp_path_factory.mktemp("gloo")
-    program = Path(__file__).with_name("gloo_ranks.py")
-    command = [sys.executable, "-W", "ignore", program, folder, "16", "2", "4"]
-    log = folder / "log"
-    with log.open("w") as output:
-        # Its own session, so that it and its ranks can be ended together.
-        nursery = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            nursery.wait(timeout=200)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"16 ranks did not finish in 200 s\n{log.read_text()}")
-        finally:
-            _end_session(nursery)
-    answers = {int(path.stem): path for path in folder.glob("*.json")}
-    observed = {rank: json.loads(path.read_text()) for rank, path in answers.items()}
-    failed = [rank for rank, answer in observed.items() if "failure" in answer]
-    silent = sorted(set(range(16)) - set(observed))
-    if failed or silent:
-        # The first to fail is the cause: it takes the others with it.
-        failed.sort(key=lambda rank: answers[rank].stat().st_mtime_ns)
-        tracebacks = [f"rank {rank}:\n{observed[rank]['failure']}" for rank in failed]
-        silence = f"ranks that never answered: {silent}\n" if silent else ""
-        pytest.fail("\n".join([silence, *tracebacks, log.read_text()]))
-    return [observed[rank] for rank in range(16)]
-
-
-def _end_session(nursery: subprocess.Popen) -> None:
-    """Kill what is left of the processes that this test started."""
-    # The error only says that nothing is left.
-    with suppress(ProcessLookupError):
-        os.killpg(nursery.pid, signal.SIGKILL)
-    nursery.wait()
+    return answers_of("gloo_ranks.py", tmp_path_factory.mktemp("gloo"), 16, 2, 4)
 
 
 @pytest.mark.timeout(300)

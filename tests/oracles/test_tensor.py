@@ -1,14 +1,7 @@
 """Cut layers beside Megatron's own and PyTorch's DTensor: same weights, same gloo processes."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-from contextlib import suppress
-from pathlib import Path
-
 import pytest
+from oracles.answers import answers_of
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(200)]
 
@@ -39,32 +32,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, float]]]:
     """What each of 8 real gloo processes found: differences by case."""
-    folder = tmp_path_factory.mktemp("tensor")
-    program = Path(__file__).with_name("tensor_ranks.py")
-    log = folder / "log"
-    with log.open("w") as output:
-        # Its own session, so that it and its ranks can be ended together.
-        nursery = subprocess.Popen(
-            [sys.executable, "-W", "ignore", program, folder],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            nursery.wait(timeout=170)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"{RANKS} ranks did not finish in 170 s\n{log.read_text()}")
-        finally:
-            # The error only says that nothing is left.
-            with suppress(ProcessLookupError):
-                os.killpg(nursery.pid, signal.SIGKILL)
-            nursery.wait()
-    answers = [folder / f"{rank}.json" for rank in range(RANKS)]
-    written = [json.loads(path.read_text()) if path.exists() else {} for path in answers]
-    failures = [answer.get("failure", "") for answer in written]
-    if any(failures) or not all(written):
-        pytest.fail("\n".join([*failures, log.read_text()]))
-    return written
+    return answers_of("tensor_ranks.py", tmp_path_factory.mktemp("tensor"), RANKS)
 
 
 @pytest.mark.parametrize("tp", [1, 2, 4, 8])

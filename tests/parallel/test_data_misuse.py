@@ -259,7 +259,7 @@ def test_adam_refuses_complex_parameters():
     [
         ({"hidden_size": 0}, "hidden_size must be a whole number ≥ 1, got 0"),
         ({"num_heads": True}, "num_heads must be a whole number ≥ 1, got True"),
-        ({"init_std": -1.0}, "init_std must be ≥ 0, got -1.0"),
+        ({"init_std": -1.0}, "init_std must be a number ≥ 0 and < inf, got -1.0"),
         ({"dtype": torch.int64}, "dtype must be a floating-point torch.dtype, got torch.int64"),
         ({"dtype": "float32"}, "dtype must be a floating-point torch.dtype, got 'float32'"),
     ],

@@ -66,9 +66,9 @@ def expected(layout, rank):
     return told
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_every_kind_of_random_layouts_is_observed_as_it_is_drawn(seed):
-    layouts = list(islice(drawn(seed), 8))
+    layouts = list(islice(drawn(seed), 6))
     if seed == 0:
         layouts += CORNERS
     for layout in layouts:

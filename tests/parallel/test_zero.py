@@ -187,7 +187,7 @@ assert layer.weight.unit._full is None
 """)
 
 
-def test_adam_of_ten_lines_does_not_load_a_compiler():
+def test_adam_of_ten_lines_does_not_load_a_compiler(plain_server):
     with World(ParallelLayout(gpus_per_node=1), timeout=60) as world:
         world.cell(PROGRAM + "\nstep = Step('stage 1', 'float32', groups['dp-cp']); step()")
         assert world.cell("'torch._dynamo' in sys.modules")[0] is False

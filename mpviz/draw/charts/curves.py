@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from math import ceil, hypot, inf, isfinite
+from math import ceil, floor, hypot, isfinite
 
 from matplotlib.axes import Axes
 
@@ -84,14 +84,11 @@ def _colors(count: int) -> list[tuple[RGB, float]]:
 
 def _plot(curves: Sequence[Values], colors: Sequence[tuple[RGB, float]], last: int) -> Panel:
     """Return the curves over their axes."""
-    finite = [value for values in curves for value in values if isfinite(value)]
-    low, high = min(0.0, *finite, inf), max(finite, default=1.0)
-    level = round_step(max(high - low, 1e-9) / _MOST_LEVELS)
-    low, high = level * (low // level), level * ceil(high / level - 1e-9)
-    levels = [low + level * n for n in range(round((high - low) / level) + 1)] or [0.0]
+    levels = _levels([value for values in curves for value in values if isfinite(value)])
+    low, high = levels[0], levels[-1]
     left = max(width_of(f"{value:g}", SMALL) for value in levels) + _GAP
     width = MAX_WIDTH - left - width_of(f"step {last:,}", SMALL) / 2
-    across, down = width / last, _HEIGHT / max(high - low, 1e-9)
+    across, down = width / last, _HEIGHT / (high - low)
     items: list[Item] = []
     for value in levels:
         y = (high - value) * down
@@ -107,6 +104,22 @@ def _plot(curves: Sequence[Values], colors: Sequence[tuple[RGB, float]], last: i
         segments = (ends for ends in pairwise(points) if all(isfinite(y) for _, y in ends))
         items += [_segment(*ends, color, line) for ends in segments]
     return Panel(items, MAX_WIDTH, _HEIGHT + 18)
+
+
+def _levels(values: Values) -> list[float]:
+    """Return round values from below the least to above the greatest.
+
+    From 0, unless the upper half would hold them all.
+
+    >>> _levels([3.5, 0.4]), _levels([3.5, 3.2])
+    ([0.0, 1.0, 2.0, 3.0, 4.0], [3.2, 3.3, 3.4, 3.5])
+    """
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    if 0 < low < high / 2:
+        low = 0.0
+    step = round_step(max((high - low) / _MOST_LEVELS, 1e-9, abs(high) * 1e-9))
+    first, last = floor(low / step + 1e-6), ceil(high / step - 1e-6)
+    return [round(n * step, 12) for n in range(first, max(last, first + 1) + 1)]
 
 
 def _segment(start: Point, end: Point, color: RGB, line: float) -> Curve:

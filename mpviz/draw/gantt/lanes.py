@@ -1,6 +1,6 @@
 """A recorded step: a lane for each rank, a colour for each kind of group it communicates in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ _BESIDE = 260.0
 _THINNEST = 3
 """Pixels of a call; a message is such a mark."""
 
-_MOST_RANKS = 16
+_MOST_LINES = 16
 _USUAL = ("tp", "pp", "dp", "cp", "tp-pp", "embedding", "dp-cp")
 _KINDS = tuple(dict.fromkeys((*_USUAL, *GROUP_KINDS, WORLD, OTHER)))
 _COLORS = tuple(fill(number) for number in range(len(_KINDS)))
@@ -93,11 +93,9 @@ def step(
     ...     ParallelLayout(nodes=1, gpus_per_node=4, tp=2, pp=2),
     ... )
     One step on 4 ranks
-            tp
-    rank 0  64 B in 1
-    rank 1  64 B in 1
-    rank 2  –
-    rank 3  –
+               tp
+    ranks 0–1  64 B in 1
+    ranks 2–3  –
     """
     check_rows(layout.world_size)
     recorded = RecordedStep(tuple(events), layout)
@@ -172,13 +170,26 @@ def _grid(recorded: RecordedStep, at: float) -> Panel:
 
 
 def _text(recorded: RecordedStep) -> str:
-    """Return how often each rank calls along each kind, and how many bytes it puts in."""
-    lines = [["", *recorded.kinds]]
-    for rank in elided(recorded.layout.world_size, _MOST_RANKS):
-        line = ["⋮"]
-        if rank is not None:
-            counts, sizes = recorded.counts[rank], recorded.bytes[rank]
-            said = (f"{sizes[kind]:,} B in {n}" if n else "–" for kind, n in counts.items())
-            line = [f"rank {rank}", *said]
-        lines.append(line)
-    return aligned(lines)
+    """Return how often each rank calls along each kind, and how many bytes it puts in.
+
+    Neighbours that do the same share a line.
+    """
+    lines: list[tuple[list[int], list[str]]] = []
+    for rank, counts in recorded.counts.items():
+        sizes = recorded.bytes[rank]
+        said = [f"{sizes[kind]:,} B in {n}" if n else "–" for kind, n in counts.items()]
+        if not lines or lines[-1][1] != said:
+            lines.append(([], said))
+        lines[-1][0].append(rank)
+    rows = [[_span(ranks), *said] for ranks, said in lines]
+    shown = [["⋮"] if n is None else rows[n] for n in elided(len(rows), _MOST_LINES)]
+    return aligned([["", *recorded.kinds], *shown])
+
+
+def _span(ranks: Sequence[int]) -> str:
+    """Return ranks that follow one another.
+
+    >>> _span([4]), _span([4, 5, 6])
+    ('rank 4', 'ranks 4–6')
+    """
+    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]}–{ranks[-1]}"

@@ -55,7 +55,7 @@ class Grouping:
         """How many groups, how large, and what their members share."""
         heading = repr(self.groups).partition("\n")[0]
         if self.focus is not None:
-            members = " ".join(map(str, self.groups.of(self.focus)[:_MOST_MEMBERS]))
+            members = _few(self.groups.of(self.focus))
             heading = f"Look only at GPUs {members}: one of {heading}"
         meaning = GROUP_KINDS.get(self.groups.kind)
         return f"{heading}: {meaning}" if meaning and self.focus is None else heading

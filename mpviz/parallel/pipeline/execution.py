@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...schedule import Action, Plan
 from ...timeline import Event
 from ..agreement import check_group
+from .clock import Stopwatch
 from .graph_cut import GraphCut
 from .p2p import (
     HEADER_META,
@@ -21,6 +22,7 @@ from .p2p import (
     TensorMeta,
     Transfer,
     acknowledged,
+    check_carrier,
     meta_of,
     received_by,
     sent_by,
@@ -88,7 +90,9 @@ def execute(
     loss : callable, optional
         For the last stage: from its output, and the target if there are targets, to one number.
     group : ProcessGroup
-        The pipeline group, of the gloo backend: nccl does not tell messages apart by tag.
+        The pipeline group, of the backend gloo or ``"cpu:gloo,cuda:nccl"``: messages travel through
+        the CPU by gloo, for nccl does not tell them apart by tag. A stage may compute on a GPU, to
+        which what it receives is moved; no GPU has run this yet.
     timeout : float
         Seconds for which a rank waits for any one message, from 0.001 to 1e9.
 
@@ -138,8 +142,7 @@ def execute(
         run.loss, Timeline(run.events)
     """
     group = check_group(group)
-    if "gloo" not in dist.get_backend(group):
-        raise ValueError(f"a plan runs over a gloo group, got {dist.get_backend(group)}")
+    check_carrier(group)
     arguments = Arguments(
         plan=plan, stages=stages, inputs=inputs, targets=targets, loss=loss, timeout=timeout
     )
@@ -200,7 +203,8 @@ class RankExecutor:
             self._receive_header(transfer, action)
         self._post_receives()
         tensor = self._p2p.receive(transfer, f"to run {action}")
-        self._record("recv", action, start, self._plan.placement[transfer.sender], tensor.nbytes)
+        peer = self._plan.placement[transfer.sender]
+        self._record("recv", action, start, time.perf_counter(), peer, tensor.nbytes)
         self._expected.popleft()
         for arrived in self._acknowledged.pop(transfer):  # and need not be kept any longer
             self._p2p.wait_sent(arrived)
@@ -222,7 +226,9 @@ class RankExecutor:
 
     def _compute(self, action: Action, received: Tensor | None) -> Tensor | None:
         """Return the output of a forward, or the gradient of the input of a backward."""
-        start, stage = time.perf_counter(), self._stages[action.stage]
+        stage = self._stages[action.stage]
+        watch = Stopwatch(stage.device)
+        watch.start()
         try:
             if self._cut.stage is not None and action.kind != "F":
                 result = stage.skip(action)
@@ -233,7 +239,7 @@ class RankExecutor:
         except Exception as error:
             error.add_note(f"in {action} on pipeline rank {self._rank}")
             raise
-        self._record(action.kind, action, start)
+        self._record(action.kind, action, *watch.stop())
         return result
 
     def _stage(self, number: int) -> Stage:
@@ -277,7 +283,8 @@ class RankExecutor:
             self._p2p.send(transfer, self._cut.header(transfer, meta).pack(), header=True)
         start = time.perf_counter()
         self._p2p.send(transfer, result)
-        self._record("send", action, start, self._plan.placement[transfer.receiver], result.nbytes)
+        peer = self._plan.placement[transfer.receiver]
+        self._record("send", action, start, time.perf_counter(), peer, result.nbytes)
 
     def _is_remote(self, transfer: Transfer | None) -> TypeGuard[Transfer]:
         """Whether it goes from one rank to another."""
@@ -285,14 +292,20 @@ class RankExecutor:
         return transfer is not None and placement[transfer.sender] != placement[transfer.receiver]
 
     def _record(
-        self, name: str, action: Action, start: float, peer: int | None = None, size: int = 0
+        self,
+        name: str,
+        action: Action,
+        start: float,
+        end: float,
+        peer: int | None = None,
+        size: int = 0,
     ) -> None:
         self._events.append(
             Event(
                 self._rank,
                 name,
                 start - self._begun,
-                time.perf_counter() - self._begun,
+                end - self._begun,
                 group=() if peer is None else tuple(range(self._plan.pp)),
                 bytes=size,
                 peer=peer,

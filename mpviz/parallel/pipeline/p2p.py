@@ -1,6 +1,7 @@
 """Point-to-point communication of a pipeline: which action sends what, and how it arrives.
 
-No send blocks, and every wait has a deadline.
+No send blocks, and every wait has a deadline. Messages travel through the CPU, by gloo, wherever
+the stages compute.
 """
 
 from datetime import timedelta
@@ -168,6 +169,20 @@ class Header(NamedTuple):
 HEADER_META = TensorMeta((4 + _MOST_DIMENSIONS,), torch.int64)
 
 
+def check_carrier(group: dist.ProcessGroup) -> None:
+    """Raise unless the group carries tensors of the CPU, and by gloo.
+
+    The name of its backend does not tell: ``"cuda:gloo"`` has none for the CPU.
+    """
+    cpu = torch.device("cpu")
+    carrier = group._get_backend(cpu).name() if cpu in group._device_types else "none"
+    if carrier != "gloo":
+        raise ValueError(
+            f"the messages of a plan travel through the CPU by gloo, and the group "
+            f"{dist.get_backend(group)!r} has {carrier} there; 'gloo' and 'cpu:gloo,cuda:nccl' do"
+        )
+
+
 class _Pending(NamedTuple):
     """A send or receive on its way: it needs its tensor and its handle for as long."""
 
@@ -206,7 +221,7 @@ class P2PCommunicator:
 
     def send(self, transfer: Transfer, tensor: Tensor, *, header: bool = False) -> None:
         """Hand a tensor over and go on; it must not change until `wait_sent`."""
-        tensor = tensor.contiguous()
+        tensor = tensor.contiguous().cpu()
         tag, peer = self._tag(transfer, header), self._plan.placement[transfer.receiver]
         work = dist.isend(tensor, self._ranks[peer], group=self._group, tag=tag)
         self._sends[tag] = _Pending(work, tensor, peer, transfer)

@@ -71,6 +71,8 @@ class Stage:
             What it takes: the input, or the gradient of the output. None where it takes nothing.
         """
         _, kind, microbatch = action
+        if received is not None and self.device is not None:
+            received = received.to(self.device)
         if kind == "F":
             assert received is not None
             return self._forward(microbatch, received)
@@ -94,6 +96,12 @@ class Stage:
         """Whether the module has parameters that require a gradient."""
         parameters = self._module.parameters() if isinstance(self._module, nn.Module) else ()
         return any(parameter.requires_grad for parameter in parameters)
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where its parameters are; None if it has none."""
+        parameters = self._module.parameters() if isinstance(self._module, nn.Module) else ()
+        return next((parameter.device for parameter in parameters), None)
 
     def requires_gradient(self, microbatch: int) -> bool:
         """Whether the output of a microbatch in flight does, or its loss."""

@@ -25,7 +25,9 @@ def shown(monkeypatch):
     monkeypatch.setattr(IPython.display, "display", display)
     monkeypatch.setattr(live, "_in_notebook", lambda: True)
     monkeypatch.setattr(live, "_SECONDS", -1.0)
-    return shown
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job's may be ignored
+    yield shown
+    signal.signal(signal.SIGINT, before)
 
 
 def test_it_is_there_from_the_start_and_grows_in_place(shown):

@@ -126,8 +126,9 @@ def test_to_kill_or_terminate_is_to_kill_the_command_however_early(nodes, end):
 
 
 MAKE = """
-import sys, time
+import signal, sys, time
 from mpviz.world.nodes import TwoNodes
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 nodes = TwoNodes()
 for node in (nodes[0], nodes[1]):
     node.popen(["sh", "-c", "setsid sleep " + sys.argv[1] + " & sleep " + sys.argv[1]])

@@ -29,14 +29,8 @@ import time; time.sleep(0.6)"""
 
 
 def test_every_lesson_with_ranks_says_what_it_needs():
-    assert {path.name.partition("_")[0] for path in WITH_RANKS} >= {
-        "04",
-        "05",
-        "06",
-        "07",
-        "08",
-        "08b",
-    }
+    lessons = {path.name.partition("_")[0] for path in WITH_RANKS}
+    assert lessons >= {"04", "05", "06", "07", "08", "08b"}
     assert all(stated(path) <= BINDER for path in WITH_RANKS)
 
 
@@ -53,6 +47,7 @@ def test_a_lesson_that_holds_more_than_it_says_fails(tmp_path):
     command = [sys.executable, "-m", "pytest", "--nbval", "-p", "tests.notebooks.memory"]
     command += ["--nbval-current-env", "--rootdir", tmp_path, "-p", "no:cacheprovider", tmp_path]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
-    (held,) = re.findall(r"held (\d+) MB, and says that it needs 0", run.stdout)
+    # pytest says it again in its summary, where CI is set.
+    (held,) = set(re.findall(r"held (\d+) MB, and says that it needs 0", run.stdout))
     assert int(held) > 150  # that of the child is counted
     assert "1 failed, 3 passed" in run.stdout

@@ -140,8 +140,12 @@ time.sleep(3600)
 def test_nothing_is_left_of_nodes_whose_owner_is_killed(nodes, number):
     mark = f"3601.{number}"
     with subprocess.Popen([sys.executable, "-c", MAKE, mark], stderr=subprocess.DEVNULL) as owner:
-        wait_until(lambda: len(marked(f"sleep\0{mark}")) == 4)
-        owner.send_signal(number)
+        try:
+            wait_until(lambda: len(marked(f"sleep\0{mark}")) == 4)
+            owner.send_signal(number)
+            owner.wait(20)
+        finally:
+            owner.kill()
     wait_until(lambda: not marked(mark))
 
 

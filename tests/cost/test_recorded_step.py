@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+from real_layers import config_of
 
 from mpviz import ParallelLayout, cost
 from mpviz.cost import Model, Training
@@ -36,8 +37,7 @@ PLANS = {
     ("zb-v", 2): schedule.zero_bubble_v,
 }
 
-def step(options, name, chunks, sequence_parallel, batch):
-    config = parallel.GPTConfig(**options)
+def step(config, name, chunks, sequence_parallel, batch):
     plan = PLANS[name, chunks](pp=groups["pp"].size(), microbatches=batch // groups["dp"].size())
     stages = {
         n: parallel.gpt_stage(config, n, plan.stages, groups, sequence_parallel=sequence_parallel)
@@ -58,25 +58,11 @@ def world():
         yield world
 
 
-def options_of(model):
-    return {
-        "num_layers": model.layers,
-        "hidden_size": model.hidden,
-        "num_heads": model.heads,
-        "num_kv_heads": model.kv_heads,
-        "ffn_hidden_size": model.ffn,
-        "vocab_size": model.vocabulary,
-        "sequence": model.sequence,
-        **{name: getattr(model, name) for name in ("norm", "positions", "activation")},
-        **{"bias": model.bias, "tied": model.tied},
-    }
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_the_bytes_of_a_step_are_those_that_are_recorded(world, case):
     model, training = CASES[case]
     arguments = (training.schedule, training.chunks, training.sequence_parallel, model.batch)
-    world.cell(f"step({options_of(model)}, *{arguments})", record=True)
+    world.cell(f"step(parallel.{config_of(model)}, *{arguments})", record=True)
     kinds = {
         (rank, tuple(members)): kind
         for kind in ("dp", "embedding", "tp", "pp")

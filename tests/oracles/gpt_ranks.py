@@ -6,17 +6,13 @@ FOLDER/RANK.json: by how much losses and gradients differ. Megatron is imported 
 ranks are forked. It asks for a GPU in five places; these are patched here.
 """
 
-import json
-import os
 import sys
-import traceback
 import warnings
 from contextlib import nullcontext
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from forked import run_ranks  # a script finds its neighbours
+from forked import answer  # a script finds its neighbours
 
 RANKS = 8
 SIZES = [(1, 1), (2, 1), (1, 4), (2, 2), (2, 4), (4, 2)]
@@ -33,8 +29,6 @@ MODELS = {
         "tied": False,
     },
 }
-RENDEZVOUS_DEADLINE = timedelta(seconds=60)
-RANKS_DEADLINE = 110.0
 
 
 # ---- Megatron, without a GPU
@@ -223,21 +217,13 @@ def differences(name, tp, pp, sequence_parallel):
     return errors
 
 
-def observe(folder, rank):
+def observe(rank):
     import torch
-    import torch.distributed as dist
     from megatron.core import parallel_state
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     without_gpu(setattr)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=RANKS,
-        timeout=RENDEZVOUS_DEADLINE,
-    )
     found = {}
     for tp, pp in SIZES:
         parallel_state.initialize_model_parallel(
@@ -248,19 +234,7 @@ def observe(folder, rank):
                 how = " sequence" * sequence_parallel
                 found[f"{name} tp={tp} pp={pp}{how}"] = differences(name, tp, pp, sequence_parallel)
         parallel_state.destroy_model_parallel()
-    # A rank that left early would cut off those still talking.
-    dist.barrier()
-    dist.destroy_process_group()
     return found
-
-
-def report(folder, rank):
-    """Write what one rank found, or its traceback."""
-    try:
-        written = observe(folder, rank)
-    except BaseException:
-        written = {"failure": traceback.format_exc()}
-    (folder / f"{rank}.json").write_text(json.dumps(written))
 
 
 def main(folder: Path) -> None:
@@ -268,13 +242,8 @@ def main(folder: Path) -> None:
     import megatron.core.models.gpt.gpt_layer_specs
     import megatron.core.pipeline_parallel  # noqa: F401
 
-    run_ranks(report, [(folder, rank) for rank in range(RANKS)], seconds=RANKS_DEADLINE)
+    answer(folder, RANKS, observe)
 
 
 if __name__ == "__main__":
-    os.environ |= {
-        "OMP_NUM_THREADS": "1",
-        # Whatever the hostname resolves to, ranks of one machine meet on loopback.
-        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
-    }
     main(Path(sys.argv[1]))

@@ -1,6 +1,7 @@
 """Check of lesson 08b."""
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 _FOUR = ParallelLayout(nodes=1, gpus_per_node=4, tp=4)
-_SECONDS = 60.0  # each rank imports DTensor: on one busy core that takes longer than a usual try
+_SECONDS = 60.0  # a save and a load: on one busy core that takes longer than a usual try
 _ROWS = {"Q": 16, "K": 8, "V": 8}  # 8 heads, 4 KV heads, each of size 2
 
 
@@ -38,6 +39,7 @@ def stored_apart(answer: object) -> Verdict:
 
 def _saved_and_loaded(folder: str) -> Callable[..., str | None]:
     """Return what each rank does: save its part at tp=2, load it at tp=4, say what is wrong."""
+    import_module("mpviz.parallel.checkpoint")  # what is imported here, ranks have from the start
 
     def attempt(
         groups: "dict[str, ProcessGroup]", answer: "Callable[[Tensor, int], Any]"

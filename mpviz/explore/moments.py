@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .. import draw
 from .._checks import whole_number
+from ..draw.gantt.lanes import recorded_step
 from ..layout import ParallelLayout
 from ..timeline import Event, RecordedStep
 from .controls import Control, Slider
@@ -43,7 +43,7 @@ class StepExplorer(Explorer):
         if time is not None and time > 100:
             raise ValueError(f"time must be 0 … 100 % of the step, got {time}")
         at = None if time is None else time / 100 * recorded.seconds
-        picture = draw.step(recorded.events, recorded.layout, at=at)
+        picture = recorded_step(recorded, at=at)
         doing = None if at is None else recorded.at(at)
         return View(picture, _summary(recorded, doing), table(recorded, doing), _NOTE, doing)
 

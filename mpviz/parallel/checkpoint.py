@@ -48,10 +48,9 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_by_torch
 from .._checks import listed, whole_number
 from ..waits import Awaited, waiting
 from .agreement import LONGEST, disagreement, exchanged
-from .data import DistributedDataParallel
 from .gpt import GPT
 from .gpt_config import GPTConfig
-from .held import Held, HeldParameter, held_parameters, held_streams
+from .held import Held, HeldParameter, held_parameters, held_streams, model_of
 from .zero import DistributedOptimizer
 
 NAME = "checkpoint.json"
@@ -305,19 +304,15 @@ def _checked_files(folder: Path) -> Metadata:
 
 def _stages(stages: Any) -> Mapping[int, nn.Module]:
     given = stages if isinstance(stages, Mapping) else {0: stages}
-    models = [_model(stage) for stage in given.values()]
+    models = [model_of(stage) for stage in given.values()]
     if not given or not all(isinstance(model, GPT) for model in models):
         kinds = [type(model).__name__ for model in models]
         raise ValueError(f"a checkpoint is of stages of a GPT; got {listed(kinds) or 'none'}")
     return given
 
 
-def _model(stage: Any) -> Any:
-    return stage.module if isinstance(stage, DistributedDataParallel) else stage
-
-
 def _config(stages: Mapping[int, nn.Module]) -> GPTConfig:
-    config: GPTConfig = _model(next(iter(stages.values()))).config
+    config: GPTConfig = model_of(next(iter(stages.values()))).config
     return config
 
 

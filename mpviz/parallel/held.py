@@ -75,6 +75,11 @@ class HeldParameter:
         return Held(name, tensor, self.weight.shape, self.places, self.weight.is_copy)
 
 
+def model_of(stage: Any) -> Any:
+    """Return what a `DistributedDataParallel` wraps, or the stage itself."""
+    return stage.module if isinstance(stage, DistributedDataParallel) else stage
+
+
 def held_parameters(
     stages: Mapping[int, nn.Module], optimizer: Any = None
 ) -> Iterator[HeldParameter]:
@@ -89,7 +94,7 @@ def held_parameters(
         A `DistributedOptimizer`, or any that has all of a parameter, or of its shard.
     """
     for stage in stages.values():
-        model = stage.module if isinstance(stage, DistributedDataParallel) else stage
+        model = model_of(stage)
         assert isinstance(model, GPT)
         shards = _shards(stage, optimizer)
         for prefix, module in model.named_modules():
@@ -171,7 +176,7 @@ def held_streams(stages: Mapping[int, nn.Module]) -> Iterator[Held]:
     See `RNGStatesTracker`. A model without dropout has none.
     """
     for stage in stages.values():
-        model: Any = stage.module if isinstance(stage, DistributedDataParallel) else stage
+        model = model_of(stage)
         if not model.config.hidden_dropout and not model.config.attention_dropout:
             continue
         trackers = {f"layers.{n}": layer.rng for n, layer in model.layers.items()}

@@ -97,12 +97,22 @@ def step(
     ranks 0–1  64 B in 1
     ranks 2–3  –
     """
-    check_rows(layout.world_size)
-    recorded = RecordedStep(tuple(events), layout)
+    return recorded_step(RecordedStep(tuple(events), layout), at=at, title=title, ax=ax)
+
+
+def recorded_step(
+    recorded: RecordedStep,
+    *,
+    at: float | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Picture:
+    """Draw what `step` draws, of a step whose calls are known."""
+    ranks = recorded.layout.world_size
+    check_rows(ranks)
     if at is not None and not 0 <= at <= recorded.seconds:
         raise ValueError(f"at must be 0 … {recorded.seconds:g} s, got {at!r}")
-    plural = "" if layout.world_size == 1 else "s"
-    heading = title or f"One step on {layout.world_size:,} rank{plural}"
+    heading = title or f"One step on {ranks:,} rank{'s' * (ranks != 1)}"
     width, panels, beside = MAX_WIDTH, [], False
     if at is not None:
         grid = _grid(recorded, at)

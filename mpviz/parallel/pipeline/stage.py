@@ -45,6 +45,11 @@ class Stage:
         the ``I`` of the first stage.
     loss : callable, optional
         On the last stage: from the output and a microbatch's number to its share of the loss.
+
+    Attributes
+    ----------
+    device : torch.device or None
+        Where its parameters are; None if it has none.
     """
 
     def __init__(
@@ -59,6 +64,8 @@ class Stage:
         self._loss = loss
         self._in_flight: dict[int, Activation] = {}
         self._weight_gradients: dict[int, WeightGradients] = {}
+        parameters = module.parameters() if isinstance(module, nn.Module) else ()
+        self.device = next((parameter.device for parameter in parameters), None)
 
     def run(self, action: Action, received: Tensor | None) -> Tensor | None:
         """Do an action; return the output of a forward, the gradient of the input of a backward.
@@ -96,12 +103,6 @@ class Stage:
         """Whether the module has parameters that require a gradient."""
         parameters = self._module.parameters() if isinstance(self._module, nn.Module) else ()
         return any(parameter.requires_grad for parameter in parameters)
-
-    @property
-    def device(self) -> torch.device | None:
-        """Where its parameters are; None if it has none."""
-        parameters = self._module.parameters() if isinstance(self._module, nn.Module) else ()
-        return next((parameter.device for parameter in parameters), None)
 
     def requires_gradient(self, microbatch: int) -> bool:
         """Whether the output of a microbatch in flight does, or its loss."""
